@@ -1,0 +1,1 @@
+"""Compiled algorithms: arrays in, arrays out; numpy and numba only."""
