@@ -1,0 +1,1 @@
+"""Frozen data types, messages and identities: no files, no arrays, no cluster."""

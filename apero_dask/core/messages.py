@@ -1,0 +1,71 @@
+"""Texts of the messages, by code.
+
+E: error, ends the command before anything runs (some are raised while running, see RUN_TIME);
+W: warning; I: information.
+"""
+
+from __future__ import annotations
+
+MESSAGES: dict[str, str] = {
+    "E-NO-RUNFILE": 'Run file "{name}" not found (looked in {dir1} and {dir2}).',
+    "E-INSTRUMENT": 'Instrument "{name}" is not supported; expected one of {list}.',
+    "E-SYNTAX": 'Line is neither a comment nor KEY = VALUE: "{line}".',
+    "E-TYPE": '{key} = "{value}": expected {type}.',
+    "W-UNKNOWN-KEY": "Unknown key {key}; ignored. Did you mean {suggestion}?",
+    "W-UNKNOWN-SWITCH": "{key}: no recipe has the short name {short}. Did you mean {suggestion}?",
+    "W-DUPKEY": '{key} is set twice (lines {a} and {b}); using "{value}" from line {b}.',
+    "E-ALIAS-CONFLICT": "{key} (line {a}) and its alias {alias} (line {b}) have different values.",
+    "E-AMBIGUOUS-SWITCH": "{key} means different steps in old and new run files and this file mixes both styles. Use {old1}/{new1} for the first fit of hot stars or {old2} for the second transmission step.",
+    "E-ID-DUP": "id{n} is defined twice (lines {a} and {b}); id numbers must be unique.",
+    "E-ID-EMPTY": "id{n} has no sequence or command.",
+    "E-NO-ID": "The run file defines no id; nothing to do.",
+    "E-SEQ-UNKNOWN": 'id{n}: "{name}" is not a sequence. Known sequences: {list}. Did you mean {suggestion}?',
+    "E-SEQ-UNSUPPORTED": 'id{n}: sequence "{name}" exists in other versions but is not provided here.',
+    "E-RECIPE-UNKNOWN": 'id{n}: "{name}" is not a recipe. Did you mean {suggestion}?',
+    "E-ARG": "id{n}: {recipe}: {detail}.",
+    "E-NO-MASK": 'id{n}: mask "{name}" not found in {dirs}; copy it there or use apero-dask assets import.',
+    "E-MASTER-UNSET": "Step {short} needs MASTER_OBS_DIR, which is not set.",
+    "E-MASTER-MISSING": 'Master night "{night}" has no raw frames in {tree}. Nights available: {first} … {last} ({n}).',
+    "E-MASTER-INCOMPLETE": 'Master night "{night}" lacks {dprtype} frames needed by {short} (found {n}, need at least {m}).',
+    "E-MASTER-EXCLUDED": 'Master night "{night}" is listed in EXCLUDE_OBS_DIRS.',
+    "E-FILTER-CONFLICT": "Night(s) {list} appear in both the include and the exclude list.",
+    "E-NIGHT-CONFLICT": 'NIGHT_NAME "{night}" is removed by {key}.',
+    "E-NO-NIGHT": "No night is left after the filters {filters}.",
+    "W-NIGHT-UNKNOWN": 'Night "{night}" ({key}) is not in the raw tree; ignored. Closest: {suggestion}.',
+    "E-NO-FILES": "No raw frame is left after {filter} (before: {n}).",
+    "W-NO-RUNS": "{short}: no run planned: {reason}.",
+    "E-NO-OBJ": "{key}: none of {list} is among the {n} observed objects.",
+    "W-OBJ-UNKNOWN": '{key}: "{name}" was not observed; ignored. Closest: {suggestion}.',
+    "E-TRIGGER-NIGHT": "TRIGGER_RUN needs exactly one night: set NIGHT_NAME or --obs_dir.",
+    "E-TRIGGER-MASTER": "TRIGGER_RUN: master product {key} is missing; run master_seq first.",
+    "E-MASTER-PRODUCT": "{short} needs the master product {key} of {night}, which does not exist; run master_seq first.",
+    "W-NOT-MADE": "{short}: {n} of {m} inputs do not exist and nothing in this plan makes them (first: {file}); run {sequence} first.",
+    "E-OUTPUT-CONFLICT": "id{n} and id{m} would both write {file} with different options.",
+    "E-DATA-ROOT": "Data folder {path} ({origin}) {problem}: {action}.",
+    "E-MISSING-CALIB": "{short} of {night}: no {key} within {days} days passed quality control.",
+    "W-DUP-FRAME": "Frame {id} exists in {night1} and {night2}; using the one of {night1}.",
+    "W-BAD-FILE": "{n} raw file(s) left out: {reason}: {list}.",
+    "W-FRAME": "Frame {id}: {detail}; {used}.",
+    "W-FEW-TRANS": "Only {n} telluric transmissions passed; using {k} component(s).",
+    "W-UNIDENTIFIED": "{n} frame(s) could not be identified: {list}.",
+    "W-SECTION": "Section line {line} has no meaning in a run file; ignored.",
+    "W-LISTDUP": '{key}: "{item}" is listed twice.',
+    "W-SEQ-REPEAT": "id{n} repeats {sequence} of id{m}; identical runs are planned once.",
+    "W-CORES-CLAMP": "CORES = {value} leaves no slot on {n} processors; using 1.",
+    "W-CORES-OVER": "CORES = {value} exceeds the {n} available processors.",
+    "W-NOTIMPL": "{key} is accepted but has no effect.",
+    "W-RESET-IGNORED": "RESET_* keys are ignored by a processing run; use the reset command.",
+    "W-THERMAL-FALLBACK": "{short} of {id}: no THERMALT within {days} days, using THERMALI of {night}.",
+    "W-WAVE-FALLBACK": "{short} of {id}: no nightly wavelength solution within {days} days, using the master solution.",
+    "W-CALIB-FALLBACK": "{short} of {night}: {key} taken from {other} (own night: {state}).",
+    "W-STALE-KEPT": "{n} finished run(s) would now choose other calibrations and are kept (DASK_STALE = keep).",
+    "I-ARCHIVE-GROWN": "{short} is kept although {n} newer frame(s) could be added; set SKIP_{short} = False to recompute.",
+    "I-TARGETS-IGNORED": "{key} has no effect in full_seq.",
+    "I-NO-COUNTERPART": "{key} has no counterpart here; ignored.",
+    "I-EXCLUDE-ALL": "EXCLUDE_OBS_DIRS = {word} means no restriction.",
+    "I-ALIAS": "{alias} is read as {canonical}.",
+}
+"""Message texts; placeholders in braces."""
+
+RUN_TIME = frozenset({"E-MISSING-CALIB", "W-FEW-TRANS", "W-THERMAL-FALLBACK", "W-WAVE-FALLBACK", "W-CALIB-FALLBACK"})
+"""Codes that only an execution can raise."""
