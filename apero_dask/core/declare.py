@@ -64,8 +64,8 @@ class Argument:
     required: bool = True
     archive: bool = False
     """Files of the whole archive join those of the night."""
-    fibre: str = ""
-    """Fibre of the file for spectra."""
+    fibres: tuple[str, ...] = ("",)
+    """Fibres whose files belong together; a recipe line names one of them."""
 
 
 @dataclass(frozen=True, slots=True)

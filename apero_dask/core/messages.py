@@ -67,5 +67,7 @@ MESSAGES: dict[str, str] = {
 }
 """Message texts; placeholders in braces."""
 
-RUN_TIME = frozenset({"E-MISSING-CALIB", "W-FEW-TRANS", "W-THERMAL-FALLBACK", "W-WAVE-FALLBACK", "W-CALIB-FALLBACK"})
+RUN_TIME = frozenset(
+    {"E-MISSING-CALIB", "W-FEW-TRANS", "W-THERMAL-FALLBACK", "W-WAVE-FALLBACK", "W-CALIB-FALLBACK"}
+)
 """Codes that only an execution can raise."""

@@ -1,0 +1,53 @@
+"""cal_extract: spectra of every order and fibre of one frame."""
+
+from __future__ import annotations
+
+from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
+from apero_dask.recipes.options import CALIBRATION, EXTRACTION, EXTRACTION_SET, FIBRES
+
+LAMP = ("fp", "hc1", "hc2", "flat", "lfc")
+"""Light of the calibration unit: thermal emission as in the internal dark."""
+SKY = ("star", "sky")
+
+CAL_EXTRACT = register(
+    Recipe(
+        name="cal_extract",
+        short="EXT",
+        scripts=("apero_extract",),
+        group=Group.FILE,
+        tree_in="tmp",
+        tree_out="reduced",
+        takes="obs_dir",
+        arguments=(Argument("files", ("PP",), one_type=False, positional=True),),
+        selects=(
+            *EXTRACTION_SET,
+            Select(("THERMALT",), fallback=("THERMALI",), science=SKY, applies_to="science"),
+            Select(("THERMALI",), science=LAMP, applies_to="science"),
+            Select(("THERMALI",), reference=LAMP, applies_to="reference"),
+            Select(("WAVE",), fallback=("WAVEM",)),
+            Select(("WAVEM", "WAVEFPL"), reference=("fp",), applies_to="reference"),
+        ),
+        makes=(
+            Makes("E2DS", FIBRES),
+            Makes("E2DSFF", FIBRES),
+            Makes("S1D_W", FIBRES),
+            Makes("S1D_V", FIBRES),
+            Makes("EXT_FPLIST", ("C",), reference=("fp",)),
+        ),
+        options=(
+            *CALIBRATION,
+            *EXTRACTION,
+            Option("flatfile", "file", calibration="FLAT", help="flat field"),
+            Option("thermalfile", "file", calibration="THERMALT", help="thermal spectrum"),
+            Option("thermal", "bool", True, help="correct thermal emission"),
+            Option("leakcorr", "bool", False, help="correct the leak here, not in cal_leak"),
+            Option("objname", "str", None, help="only this object"),
+            Option("dprtype", "str", None, help="only this frame type"),
+            Option("quicklook", "bool", False, help="flux-weighted sum, no correction of the background"),
+            Option("combine_method", "choice", "sum", choices=("sum", "mean", "median")),
+            Option("no_in_qc", "switch", help="use inputs that failed quality control"),
+        ),
+        resources=Resources(memory_gb=3.5, seconds=180.0),
+        stratum=6,
+    )
+)

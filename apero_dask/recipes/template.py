@@ -1,0 +1,33 @@
+"""obj_mk_template: mean spectrum of one object in its rest frame, over all nights."""
+
+from __future__ import annotations
+
+from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
+from apero_dask.recipes.options import BLAZE, FIBRE, GENERAL, WAVE
+from apero_dask.recipes.tellu_make import STAR_TYPES
+
+OBJ_MK_TEMPLATE = register(
+    Recipe(
+        name="obj_mk_template",
+        short="MKTEMP",
+        scripts=("apero_mk_template",),
+        group=Group.OBJECT,
+        tree_in="reduced",
+        tree_out="reduced",
+        takes="objname",
+        arguments=(Argument("files", ("TCORR1", "TCORR"), STAR_TYPES, fibres=("AB",)),),
+        selects=(Select(("WAVEM",)),),
+        makes=tuple(
+            Makes(kind, ("AB",)) for kind in ("TEMPLATE", "TEMPLATE_W", "TEMPLATE_V", "BIGCUBE", "BIGCUBE0")
+        ),
+        options=(
+            *GENERAL,
+            Option("filetype", "choice", None, choices=("TCORR1", "TCORR"), help="only these spectra"),
+            FIBRE,
+            BLAZE,
+            WAVE,
+        ),
+        resources=Resources(memory_gb=1.0, seconds=30.0, per_input_s=1.0),
+        stratum=9,
+    )
+)

@@ -1,0 +1,57 @@
+"""cal_wave_master and cal_wave_night: wavelength solutions from hollow cathode and Fabry-Perot."""
+
+from __future__ import annotations
+
+from apero_dask.core.declare import Group, Makes, Option, Recipe, Resources, Select, register
+from apero_dask.recipes.options import CALIBRATION, EXTRACTION, EXTRACTION_SET, FIBRES, FORCE, GENERAL, frames
+
+LAMPS = (frames("hcfiles", "HCONE_HCONE"), frames("fpfiles", "FP_FP"))
+
+CAL_WAVE_MASTER = register(
+    Recipe(
+        name="cal_wave_master",
+        short="WAVEM",
+        scripts=("apero_wave_ref",),
+        group=Group.NIGHT,
+        tree_in="tmp",
+        tree_out="reduced",
+        takes="obs_dir",
+        arguments=LAMPS,
+        selects=(*EXTRACTION_SET, Select(("THERMALI",)), Select(("WAVE0",))),
+        makes=(
+            Makes("WAVEM", FIBRES),
+            Makes("WAVECAV"),
+            Makes("WAVEHCL", FIBRES),
+            Makes("WAVEFPL", FIBRES),
+            Makes("WAVR_E2DS", ("AB",)),
+        ),
+        options=(
+            *GENERAL,
+            *CALIBRATION,
+            *EXTRACTION,
+            FORCE,
+            Option("hcmode", "int", 0, help="accepted, one method"),
+            Option("fpmode", "int", 0, help="accepted, one method"),
+            Option("cavityfile", "file", calibration="WAVECAV", help="starting cavity"),
+        ),
+        resources=Resources(memory_gb=4.0, seconds=600.0, per_input_s=3.0),
+    )
+)
+
+CAL_WAVE_NIGHT = register(
+    Recipe(
+        name="cal_wave_night",
+        short="WAVE",
+        scripts=("apero_wave_night",),
+        group=Group.NIGHT,
+        tree_in="tmp",
+        tree_out="reduced",
+        takes="obs_dir",
+        arguments=LAMPS,
+        selects=(*EXTRACTION_SET, Select(("THERMALI",)), Select(("WAVEM",))),
+        makes=(Makes("WAVE", FIBRES), Makes("WAVENHCL", FIBRES), Makes("WAVENFPL", FIBRES)),
+        options=(*GENERAL, *CALIBRATION, *EXTRACTION, FORCE),
+        resources=Resources(memory_gb=4.0, seconds=400.0, per_input_s=3.0),
+        stratum=5,
+    )
+)
