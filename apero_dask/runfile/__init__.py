@@ -1,0 +1,1 @@
+"""Run files and command lines: from text to :class:`apero_dask.core.settings.Settings`."""
