@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from apero_dask import __version__
@@ -22,7 +22,10 @@ PROGRAM = "apero_processing"
 
 _VALUE_NAMES = {"night": "NIGHT", "list": "LIST", "int": "N", "bool": "BOOL", "choice": "WORD", "str": "NAME"}
 _BY_FLAG: dict[str, Key] = {flag: key for key in KEYS for flag in key.options}
-_OWN_FLAGS = ("--data", "--plan", "--order", "--strict", "--no-resume", "--package", "--single-allocation")
+_SWITCHES = frozenset(
+    {"--strict", "--no-resume", "--package", "--single-allocation", "--help", "-h", "--version"}
+)
+_FLAGS = frozenset({*_BY_FLAG, *_SWITCHES, "--data", "--plan", "--order"})
 
 _EPILOG = """\
 Lists are one shell word, items separated by commas or semicolons:
@@ -57,7 +60,7 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, (option, text))
 
 
-def _positive_word(choices: tuple[str, ...]) -> Any:
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     def word(text: str) -> str:
         lower = unquoted(text.strip()).lower()
         if lower not in choices:
@@ -100,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--order",
         metavar="WORD",
-        type=_positive_word(("graph", "strict")),
+        type=_one_of(("graph", "strict")),
         default="graph",
         help="graph (default): what does not depend on each other runs side by side; strict: id after id",
     )
@@ -136,9 +139,9 @@ def parse(argv: Sequence[str] | None = None) -> CommandLine:
     Raises
     ------
     SystemExit
-        Status 0 after ``--help`` and ``--version``; status 2 after a message about an unknown option, a missing
-        or superfluous argument.  Values of options that replace keys are checked later, with those of the run
-        file, so that all faults are seen at once.
+        Status 0 after ``--help`` and ``--version``; status 2 after a message about an unknown option or a
+        missing or superfluous argument.  Values of options that replace keys are checked later, with those
+        of the run file, so that all faults are seen at once.
 
     >>> line = parse(["SPIROU", "mini_run.ini", "--cores", "8", "--test"])
     >>> line.run_file, [(o.key, o.text) for o in line.overrides]
@@ -179,44 +182,45 @@ def _prepared(parser: argparse.ArgumentParser, tokens: list[str]) -> list[str]:
     A bare ``--trigger`` in front of INSTRUMENT must not swallow it, an unknown option deserves a suggestion,
     and a list that the shell has split deserves an explanation.
     """
-    switches = {"--strict", "--no-resume", "--package", "--single-allocation", "--help", "-h", "--version"}
-    known = {*_BY_FLAG, *_OWN_FLAGS, *switches}
     prepared: list[str] = []
     positional: list[str] = []
-    after: dict[int, str] = {}
-    i = 0
-    while i < len(tokens):
-        token = tokens[i]
-        i += 1
+    described: list[str] = []
+    behind = ""
+    rest = list(reversed(tokens))
+    while rest:
+        token = rest.pop()
         if not _is_flag(token):
-            if prepared and prepared[-1].startswith("--"):
-                after[len(positional)] = prepared[-1].partition("=")[0]
             positional.append(token)
+            described.append(f'"{token}"' + (f" (behind {behind})" if behind else ""))
+            behind = ""
             continue
-        flag, equals, _ = token.partition("=")
-        if flag not in known:
-            nearest = closest(flag.lstrip("-"), [name.lstrip("-") for name in known])
+        flag, equals, value = token.partition("=")
+        behind = flag
+        if flag not in _FLAGS:
+            nearest = closest(flag.lstrip("-"), [name.lstrip("-") for name in _FLAGS])
             parser.error(f"unknown option {flag}" + (f"; did you mean --{nearest}?" if nearest else ""))
-        if flag in switches or equals:
+        if flag in _SWITCHES:
             prepared.append(token)
             continue
         key = _BY_FLAG.get(flag)
-        following = tokens[i] if i < len(tokens) else None
-        if key is not None and key.bare is not None:
-            if following is not None and unquoted(following.strip()).lower() in TRUE | FALSE | NULL:
-                prepared.append(f"{flag}={following}")
-                i += 1
+        if not equals:
+            following = rest[-1] if rest else None
+            if key is not None and key.bare is not None and not _is_bool_word(following):
+                value = key.bare
+            elif following is None or _is_flag(following):
+                parser.error(f"{flag} needs a value")
             else:
-                prepared.append(f"{flag}={key.bare}")
-            continue
-        if following is None or _is_flag(following):
+                value = rest.pop()
+        if key is None and not unquoted(value.strip()):
             parser.error(f"{flag} needs a value")
-        prepared.append(f"{flag}={following}")
-        i += 1
-    if len(positional) > 2 and "--help" not in tokens and "-h" not in tokens:
-        # The superfluous word is most likely the one behind an option.
-        culprit = next((n for n in after if n > 1 or len(after) == 1), len(positional) - 1)
-        flag = after.get(culprit, "")
-        behind = f" behind {flag}" if flag else ""
-        parser.error(f'unexpected "{positional[culprit]}"{behind}; a list must be one word in quotes')
+        prepared.append(f"{flag}={value}")
+    if len(positional) > 2 and not {"-h", "--help", "--version"} & set(prepared):
+        parser.error(
+            f"expected INSTRUMENT and RUN_FILE, found {len(positional)} words: {', '.join(described)}; "
+            "a list must be one word in quotes"
+        )
     return [*prepared, *positional]
+
+
+def _is_bool_word(token: str | None) -> bool:
+    return token is not None and unquoted(token.strip()).lower() in TRUE | FALSE | NULL
