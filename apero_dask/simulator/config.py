@@ -12,10 +12,12 @@ import hashlib
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apero_dask.simulator.campaign import CampaignConfig
+from apero_dask.simulator.epochs import EpochConfig
 from apero_dask.simulator.settings import (
     ConfigError,
     check_section,
@@ -25,6 +27,7 @@ from apero_dask.simulator.settings import (
     toml_value,
     unknown_key_message,
 )
+from apero_dask.simulator.tables import GeometryConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class SimulatorConfig:
     """``SPIROU``, ``SPIROU_MINI`` or the name of a geometry of the configuration."""
     seed: int = 1
     """Every random number follows from it, the frame index and the name of the effect."""
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    campaign: CampaignConfig = field(default_factory=CampaignConfig)
+    epochs: EpochConfig = field(default_factory=EpochConfig)
 
     def __post_init__(self) -> None:
         convert(self.seed, int, "seed")
@@ -70,7 +76,8 @@ def read_config(path: str | Path) -> SimulatorConfig:
             values = tomllib.load(stream)
     except FileNotFoundError:
         raise ConfigError(
-            f"Simulator configuration {path} does not exist; give the path of a TOML file or leave the option out."
+            f"Simulator configuration {path} does not exist; "
+            "give the path of a TOML file or leave the option out."
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"Simulator configuration {path} is not valid TOML: {error}; correct it.") from None

@@ -87,6 +87,12 @@ class FrameSpec:
     thermal_k: float = 281.0
     """Temperature of the fibre train."""
     lamp_factor: float = 1.0
+    outside_c: float = 2.0
+    """Air temperature, degrees Celsius."""
+    humidity_pct: float = 10.0
+    pressure_mbar: float = 618.0
+    last_object: str = "zenith"
+    """What the telescope looked at before; a calibration frame still carries it as OBJNAME."""
     faults: tuple[str, ...] = ()
     """Injected faults, e.g. ``no_light``, ``slip_x``, ``saturated``, ``no_extensions``, ``truncated``."""
 
