@@ -64,16 +64,25 @@ class Findings:
     _seen: set[tuple[str, str, str, int]] = field(default_factory=set, repr=False)
 
     def add(
-        self, code: str, *, line: int = 0, file: str | None = None, only_warn: bool = False, **values: object
+        self,
+        code: str,
+        *,
+        line: int = 0,
+        file: str | None = None,
+        only_warn: bool = False,
+        variant: str = "",
+        **values: object,
     ) -> None:
         """Add message ``code`` with its placeholders filled from ``values``.
+
+        ``variant`` picks another text of the same code.
 
         Raises
         ------
         KeyError
             If the code does not exist or a placeholder has no value: a defect of the caller.
         """
-        text = render(code, **values)
+        text = render(f"{code}/{variant}" if variant else code, **values)
         where = self.file if (file is None and line) else (file or "")
         key = (code, text, where, line)
         if key not in self._seen:

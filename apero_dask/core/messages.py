@@ -8,6 +8,7 @@ from __future__ import annotations
 
 MESSAGES: dict[str, str] = {
     "E-NO-RUNFILE": 'Run file "{name}" not found (looked in {dir1} and {dir2}).',
+    "E-RUNFILE": 'Run file "{name}" {problem}: {action}.',
     "E-INSTRUMENT": 'Instrument "{name}" is not supported; expected one of {list}.',
     "E-SYNTAX": 'Line is neither a comment nor KEY = VALUE: "{line}".',
     "E-TYPE": '{key} = "{value}": expected {type}.',
@@ -33,6 +34,7 @@ MESSAGES: dict[str, str] = {
     "E-NO-NIGHT": "No night is left after the filters {filters}.",
     "W-NIGHT-UNKNOWN": 'Night "{night}" ({key}) is not in the raw tree; ignored. Closest: {suggestion}.',
     "E-NO-FILES": "No raw frame is left after {filter} (before: {n}).",
+    "E-NO-FILES/line": "id{n}: {recipe}: {file} is not in {folder} and no earlier id makes it.",
     "W-NO-RUNS": "{short}: no run planned: {reason}.",
     "E-NO-OBJ": "{key}: none of {list} is among the {n} observed objects.",
     "W-OBJ-UNKNOWN": '{key}: "{name}" was not observed; ignored. Closest: {suggestion}.',
@@ -48,6 +50,8 @@ MESSAGES: dict[str, str] = {
     "W-FRAME": "Frame {id}: {detail}; {used}.",
     "W-FEW-TRANS": "Only {n} telluric transmissions passed; using {k} component(s).",
     "W-UNIDENTIFIED": "{n} frame(s) could not be identified: {list}.",
+    "W-ASSET": "Assets file {path} line {row}: {problem}; row ignored.",
+    "W-ASSET-FILE": "Assets file {path} {problem}; {action}.",
     "W-SECTION": "Section line {line} has no meaning in a run file; ignored.",
     "W-LISTDUP": '{key}: "{item}" is listed twice.',
     "W-SEQ-REPEAT": "id{n} repeats {sequence} of id{m}; identical runs are planned once.",
@@ -60,6 +64,17 @@ MESSAGES: dict[str, str] = {
     "W-CALIB-FALLBACK": "{short} of {night}: {key} taken from {other} (own night: {state}).",
     "W-STALE-KEPT": "{n} finished run(s) would now choose other calibrations and are kept (DASK_STALE = keep).",
     "I-ARCHIVE-GROWN": "{short} is kept although {n} newer frame(s) could be added; set SKIP_{short} = False to recompute.",
+    "W-NOT-HOT": (
+        'TELLURIC_TARGETS: "{name}" is not a known hot star; its lines would end up in the transmission.'
+    ),
+    "W-NO-CALIB": (
+        "{short}: no {key} within reach of {n} run(s) (first: {first}), made in this plan or stored; "
+        "run {sequence} first."
+    ),
+    "W-GROUP-LIMIT": (
+        "{short} of {night}: {n} {dprtype} frames, only the last {m} are used (GROUP_FILE_LIMIT)."
+    ),
+    "I-INDEX": "Frame index {path} {problem}; {action}.",
     "I-TARGETS-IGNORED": "{key} has no effect in full_seq.",
     "I-NO-COUNTERPART": "{key} has no counterpart here; ignored.",
     "I-EXCLUDE-ALL": "EXCLUDE_OBS_DIRS = {word} means no restriction.",

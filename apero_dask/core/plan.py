@@ -1,0 +1,357 @@
+"""The plan: plain records of runs, gates and internal nodes, and their JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from apero_dask.core.declare import Makes, OptionValue, Recipe
+from apero_dask.core.errors import Finding
+from apero_dask.core.frames import RawFrame
+from apero_dask.core.ids import digest
+from apero_dask.core.outcome import State
+from apero_dask.core.products import KINDS, Life, folder
+
+MISSING = "missing"
+"""Producer of an input that neither exists nor is made."""
+STORED = "stored"
+"""Producer of an input that is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One active row of one request."""
+
+    request: int
+    label: str
+    """Position in the sequence: ``07``, ``23a``; ``00`` for explicit lines."""
+    short: str
+    part: str
+    """Frame type the row is limited to, where one switch covers two rows."""
+    recipe: Recipe
+    tier: str
+    variant: str
+    """What the recipe distinguishes: frame kind, telluric pass."""
+    skip: bool
+    """Finished runs are skipped."""
+    text: str = ""
+    """Row as users write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Files of one argument, all of one product kind."""
+
+    argument: str
+    kind: str
+    """Product kind, ``RAW`` for raw frames."""
+    fibres: tuple[str, ...]
+    frames: tuple[RawFrame, ...]
+    producers: tuple[str, ...]
+    """Run key of the producer of each frame's files, or :data:`STORED` or :data:`MISSING`."""
+    others: tuple[str, ...] = ()
+    """Further stored files (paths) that no frame of the index stands for."""
+    required: bool = True
+    """A run without any of them cannot start."""
+
+    def paths(self) -> list[str]:
+        """Files below the data root, in canonical order."""
+        if self.kind == "RAW":
+            return [f"raw/{frame.path}" for frame in self.frames]
+        kind = KINDS[self.kind]
+        tree = "tmp" if self.kind == "PP" else "reduced"
+        return [
+            f"{tree}/{frame.obs_dir}/{kind.file_name(frame.identifier, fibre)}"
+            for frame in self.frames
+            for fibre in self.fibres
+        ] + list(self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A possible source of a calibration."""
+
+    source: str
+    """Run key of a planned run, else empty."""
+    identity: str
+    """Run identity of a stored product, or ``default:<key>``; empty for a planned run."""
+    tier: str
+    obs_dir: str
+    rank: int
+    """1 = own night, then 2, 3, ...; 0 = not searched."""
+    kinds: tuple[str, ...]
+    """Kinds it offers: those asked for, or those of the fallback."""
+    fallback: bool
+    """Another night, another tier or another kind than asked for."""
+
+    @property
+    def label(self) -> str:
+        """Text in plan records."""
+        return self.source or self.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A calibration a run needs, with its ranked candidates; the choice is made when outcomes are known."""
+
+    kinds: tuple[str, ...]
+    fibre: str
+    applies_to: str
+    optional: bool
+    candidates: tuple[Candidate, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Plain mapping for JSON."""
+        entry: dict[str, Any] = {"kinds": list(self.kinds)}
+        if self.fibre:
+            entry["fibre"] = self.fibre
+        if self.applies_to:
+            entry["applies_to"] = self.applies_to
+        if self.optional:
+            entry["optional"] = True
+        entry["candidates"] = [candidate.label for candidate in self.candidates]
+        return entry
+
+
+@dataclass(slots=True)
+class Task:
+    """One planned run.  Only ``state`` and ``marker`` change, once, while the plan is built."""
+
+    key: str
+    step: Step
+    obs_dir: str
+    object: str
+    stem: str
+    """Identifier, object or input name that the products are named after."""
+    time: float
+    """Product time, MJD: mean mid-exposure of the planned frames of the leading argument."""
+    inputs: tuple[Inputs, ...]
+    selections: tuple[Selection, ...] = ()
+    depends: tuple[str, ...] = ()
+    """Keys of runs and nodes that must end DONE, beside the producers of the inputs."""
+    gate: str = ""
+    """Key of the gate that must be open."""
+    options: tuple[tuple[str, OptionValue], ...] = ()
+    mask: str = ""
+    """Mask part of CCF product names."""
+    science: str = ""
+    """What the science fibres see."""
+    reference: str = ""
+    """What the reference fibre sees."""
+    state: State = State.PLANNED
+    marker: str = ""
+    """Identity of the marker that allows to skip the run."""
+
+    @property
+    def dask_key(self) -> str:
+        """Key in the task graph: folds by step on a dashboard."""
+        return f"{self.step.short}-{self.key}"
+
+    def outputs(self) -> list[tuple[str, str, str]]:
+        """(kind, fibre, path below the data root) of every product, in the order of the declaration."""
+        return [
+            (makes.kind, fibre, path)
+            for makes in self.step.recipe.makes
+            if makes.applies(self.step.variant, self.reference)
+            for fibre, path in self._paths(makes)
+        ]
+
+    def path(self, kind: str, fibre: str = "") -> str:
+        """Path of one product of this run.
+
+        Raises
+        ------
+        KeyError
+            If the run does not make it.
+        """
+        for found, found_fibre, path in self.outputs():
+            if found == kind and found_fibre == fibre:
+                return path
+        raise KeyError(f"{self.step.short} {self.key} does not make {kind} {fibre}")
+
+    def _paths(self, makes: Makes) -> Iterator[tuple[str, str]]:
+        kind, recipe = KINDS[makes.kind], self.step.recipe
+        place = folder(recipe.tree_out, self.step.tier, self.obs_dir, kind.life)
+        for stem in self._stems(kind.stem, makes.kind):
+            for fibre in makes.fibres:
+                yield fibre, place + kind.file_name(stem, fibre, self.mask)
+
+    def _stems(self, rule: str, kind: str) -> list[str]:
+        if rule == "odometer":
+            return [self.stem[:7]]
+        if rule == "input":
+            if kind == "CCF_FP":
+                return [KINDS["E2DSFF"].file_name(self.stem, "C").removesuffix(".fits")]
+            names = [path.rpartition("/")[2] for inputs in self.inputs[:1] for path in inputs.paths()]
+            return [name.removesuffix(".gz").removesuffix(".fits") for name in names]
+        if self.step.label == "00" and self.inputs and self.step.recipe.group == "file":
+            # An explicit line may name several frames; each has its own products.
+            return [frame.identifier for frame in self.inputs[0].frames]
+        return [self.stem]
+
+    def identity(self) -> str:
+        """Run identity: what makes two runs the same, whatever id or host they run under.
+
+        Recipe, tier, variant (pass), night or object, sorted planned inputs and every option that
+        changes the result.
+        """
+        files = {inputs.argument: sorted(inputs.paths()) for inputs in self.inputs}
+        return digest(
+            [
+                self.step.recipe.name,
+                self.step.tier,
+                self.step.variant,
+                self.obs_dir,
+                self.object,
+                files,
+                self.mask,
+                [list(option) for option in self.options],
+            ]
+        )
+
+    def producers(self) -> list[str]:
+        """Run keys of the producers of the inputs, each once, in order."""
+        keys = dict.fromkeys(key for inputs in self.inputs for key in inputs.producers)
+        return [key for key in keys if key not in (STORED, MISSING)]
+
+    def record(self) -> dict[str, Any]:
+        """Plain mapping for one JSON line."""
+        step, resources = self.step, self.step.recipe.resources
+        entry: dict[str, Any] = {
+            "key": self.key,
+            "short": step.short,
+            "recipe": step.recipe.name,
+            "tier": step.tier,
+        }
+        if step.variant:
+            entry["variant"] = step.variant
+        entry["object" if self.object else "obs_dir"] = self.object or self.obs_dir
+        entry["inputs"] = {inputs.argument: inputs.paths() for inputs in self.inputs}
+        missing = sum(p == MISSING for inputs in self.inputs for p in inputs.producers)
+        if missing:
+            entry["missing_inputs"] = missing
+        entry["options"] = dict(self.options)
+        entry["outputs"] = _output_record(self.outputs())
+        entry["selects"] = [selection.record() for selection in self.selections]
+        depends = [*self.producers(), *self.depends]
+        if self.gate:
+            depends.append(self.gate)
+        entry["depends"] = depends
+        entry["resources"] = {
+            "memory_gb": resources.memory_gb,
+            "seconds": self.seconds(),
+            "threads": resources.threads,
+        }
+        entry["state"] = self.state.value
+        if self.marker:
+            entry["marker"] = self.marker
+        return entry
+
+    def seconds(self) -> float:
+        """Estimated duration at full frame, s."""
+        resources = self.step.recipe.resources
+        files = sum(len(inputs.frames) + len(inputs.others) for inputs in self.inputs)
+        return resources.seconds + resources.per_input_s * max(0, files - 1)
+
+
+def _output_record(outputs: list[tuple[str, str, str]]) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = {}
+    for kind, _, path in outputs:
+        table.setdefault(kind, []).append(path)
+    return table
+
+
+@dataclass(slots=True)
+class Node:
+    """A point that gathers runs: a gate (policy only) or an internal task with a product."""
+
+    key: str
+    """``GATE-MASTER_OK``, ``PCA1-<n>``, ..."""
+    kind: str
+    """``gate`` or ``model``."""
+    members: tuple[str, ...]
+    """Runs it gathers, in canonical order."""
+    stored: tuple[str, ...] = ()
+    """Paths of stored products that belong to the set."""
+    fallback: tuple[str, ...] = ()
+    """Members of the set that is used when the first set is empty."""
+    fallback_stored: tuple[str, ...] = ()
+    product: str = ""
+    """Product kind of a model node."""
+    gate: str = ""
+    state: State = State.PLANNED
+    marker: str = ""
+
+    def outputs(self) -> list[tuple[str, str, str]]:
+        """(kind, fibre, path) of the product of a model node."""
+        if not self.product:
+            return []
+        kind = KINDS[self.product]
+        return [(self.product, "AB", folder("reduced", "night", "", Life.OBJECT) + kind.file_name("", "AB"))]
+
+    def record(self) -> dict[str, Any]:
+        """Plain mapping for one JSON line; has ``node`` instead of ``short``."""
+        entry: dict[str, Any] = {"key": self.key, "node": self.kind, "members": list(self.members)}
+        if self.stored:
+            entry["stored"] = list(self.stored)
+        if self.fallback or self.fallback_stored:
+            entry["fallback"] = [*self.fallback, *self.fallback_stored]
+        if self.product:
+            entry["outputs"] = _output_record(self.outputs())
+        if self.gate:
+            entry["depends"] = [self.gate]
+        entry["state"] = self.state.value
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class StepCount:
+    """How many runs a row of a request has, and why when there are none or frames were left out."""
+
+    step: Step
+    runs: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that would run, in canonical order."""
+
+    instrument: str
+    tasks: tuple[Task, ...]
+    nodes: tuple[Node, ...]
+    counts: tuple[StepCount, ...]
+    findings: tuple[Finding, ...] = ()
+    by_key: dict[str, Task | Node] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        instrument: str,
+        tasks: Iterable[Task],
+        nodes: Iterable[Node],
+        counts: Iterable[StepCount],
+        findings: Iterable[Finding] = (),
+    ) -> Plan:
+        """Plan with its table by key."""
+        tasks, nodes = tuple(tasks), tuple(nodes)
+        by_key: dict[str, Task | Node] = {task.key: task for task in tasks}
+        by_key.update((node.key, node) for node in nodes)
+        return cls(instrument, tasks, nodes, tuple(counts), tuple(findings), by_key)
+
+    def json_lines(self) -> Iterator[str]:
+        """One JSON text per run, then per node, each with its newline; made as they are read."""
+        encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+        for task in self.tasks:
+            yield encode(task.record()) + "\n"
+        for node in self.nodes:
+            yield encode(node.record()) + "\n"
+
+    def runs_by_short(self) -> dict[str, int]:
+        """Number of runs by short name, in plan order."""
+        table: dict[str, int] = {}
+        for task in self.tasks:
+            table[task.step.short] = table.get(task.step.short, 0) + 1
+        return table

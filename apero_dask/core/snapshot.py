@@ -1,0 +1,96 @@
+"""What earlier invocations left: the frozen view of disk and databases that a plan is made against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from apero_dask.core.outcome import Marker, OutputRecord, State
+from apero_dask.core.products import KINDS
+
+Outputs = dict[str, tuple[Marker, OutputRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Markers of finished runs, and the few facts about files that planning needs."""
+
+    markers: Mapping[str, Marker] = field(default_factory=dict)
+    """By run identity."""
+    damaged: frozenset[str] = frozenset()
+    """Paths of marked outputs that are missing or differ from their marker."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Digest of code, kernels and static tables by recipe, as installed now."""
+    masks: tuple[str, ...] = ()
+    """Names in the mask folder."""
+    listing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Base names by folder (below the data root), for the folders that explicit lines name."""
+    tree: str = "raw"
+    """Name of the raw tree, for messages."""
+    outputs: Outputs = field(default_factory=dict)
+    """Intact output and its marker by path."""
+
+    @classmethod
+    def of(
+        cls,
+        markers: Iterable[Marker] = (),
+        *,
+        damaged: Iterable[str] = (),
+        code: Mapping[str, str] | None = None,
+        masks: Iterable[str] = (),
+        listing: Mapping[str, Iterable[str]] | None = None,
+        tree: str = "raw",
+    ) -> Snapshot:
+        """Snapshot from the markers of all finished runs."""
+        bad = frozenset(damaged)
+        table = {marker.identity: marker for marker in markers}
+        outputs: Outputs = {}
+        for marker in table.values():
+            for output in marker.outputs:
+                if output.path not in bad:
+                    outputs[output.path] = (marker, output)
+        return cls(
+            markers=table,
+            damaged=bad,
+            code=dict(code or {}),
+            masks=tuple(sorted(masks)),
+            listing={folder: frozenset(names) for folder, names in (listing or {}).items()},
+            tree=tree,
+            outputs=outputs,
+        )
+
+    def has(self, path: str) -> bool:
+        """Whether a usable product is there: its run passed and the file is intact."""
+        found = self.outputs.get(path)
+        return found is not None and found[0].state is State.DONE
+
+    def on_disk(self, path: str) -> bool:
+        """Whether a file is there, made by this engine or not."""
+        if path in self.outputs:
+            return True
+        folder, _, name = path.rpartition("/")
+        return name in self.listing.get(folder, frozenset())
+
+    def content(self, path: str) -> str:
+        """Content digest of an intact output, empty if there is none."""
+        found = self.outputs.get(path)
+        return found[1].content if found else ""
+
+    def calibrations(self) -> list[Marker]:
+        """Markers of passed runs that made a calibration, in a fixed order."""
+        wanted = {key for key, kind in KINDS.items() if kind.database == "calib"}
+        found = [
+            m
+            for m in self.markers.values()
+            if m.state is State.DONE and any(o.kind in wanted for o in m.outputs)
+        ]
+        return sorted(found, key=lambda m: (m.obs_dir, m.time, m.identity))
+
+    def of_kind(self, kind: str) -> list[tuple[Marker, OutputRecord]]:
+        """Passed and intact products of one kind in canonical order (night, time, stem, path)."""
+        found = [
+            (marker, output)
+            for marker, output in self.outputs.values()
+            if output.kind == kind and marker.state is State.DONE
+        ]
+        return sorted(found, key=lambda pair: (pair[0].obs_dir, pair[0].time, pair[0].stem, pair[1].path))
