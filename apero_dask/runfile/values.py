@@ -75,8 +75,8 @@ def parse_float(text: str) -> float:
 def split_list(text: str) -> list[str]:
     """Items between ``;`` if there is one, else between ``,``; quotes removed, empty items dropped.
 
-    >>> split_list("Gl 699, TOI-442,"), split_list("'Doe, J'; 'Roe, R'"), split_list("'Doe, J', 'Roe, R'")
-    (['Gl 699', 'TOI-442'], ['Doe, J', 'Roe, R'], ['Doe, J', 'Roe, R'])
+    >>> split_list("Gl 699, TOI-442,"), split_list("a, b; c"), split_list("'a, b', 'c'")
+    (['Gl 699', 'TOI-442'], ['a, b', 'c'], ['a, b', 'c'])
     """
     cuts = list(outside_quotes(text, ";")) or list(outside_quotes(text, ","))
     starts = [0, *(cut + 1 for cut in cuts)]
