@@ -65,9 +65,7 @@ class Catalogue:
 
     def add(self, task: Task) -> None:
         """Register the calibrations a planned run makes."""
-        keys = dict.fromkeys(
-            shelf_key(makes.kind, fibre) for makes in _made(task) for fibre in makes.fibres
-        )
+        keys = dict.fromkeys(shelf_key(makes.kind, fibre) for makes in _made(task) for fibre in makes.fibres)
         for key in keys:
             if not KINDS[key[0]].database:
                 continue
@@ -100,7 +98,11 @@ class Catalogue:
         found = self._cache.get(key)
         if found is None:
             found = self._cache[key] = Selection(
-                select.kinds, select.fibre, select.applies_to, select.optional, self._rank(select, tier, night, at)
+                select.kinds,
+                select.fibre,
+                select.applies_to,
+                select.optional,
+                self._rank(select, tier, night, at),
             )
         return found
 
@@ -113,7 +115,15 @@ class Catalogue:
         return tuple(ranked)
 
     def _of_kind(
-        self, kinds: tuple[str, ...], fibre: str, tier: str, night: str, time: float, *, first: int, other: bool
+        self,
+        kinds: tuple[str, ...],
+        fibre: str,
+        tier: str,
+        night: str,
+        time: float,
+        *,
+        first: int,
+        other: bool,
     ) -> list[Candidate]:
         kind = kinds[0]
         key = shelf_key(kind, fibre)
@@ -159,18 +169,19 @@ class Catalogue:
 
     def report_missing(self, tasks: list[Task]) -> None:
         """Report selections without any candidate: reference products one by one, nightly ones by step."""
-        nightly: dict[tuple[str, str], list[Task]] = {}
-        reference: dict[tuple[str, str], str] = {}
+        nightly: dict[str, dict[str, list[Task]]] = {}
+        reference: dict[str, str] = {}
         for task in tasks:
             for selection in task.selections:
                 if selection.candidates or selection.optional:
                     continue
-                kind = selection.kinds[0]
+                kind, short = selection.kinds[0], task.step.short
                 if task.step.tier == MASTER or KINDS[kind].life is Life.REFERENCE:
-                    reference.setdefault((task.step.short, kind), task.step.short)
+                    reference.setdefault(kind, short)
                 else:
-                    nightly.setdefault((task.step.short, "/".join(selection.kinds)), []).append(task)
-        for (short, kind), _ in reference.items():
+                    steps = nightly.setdefault("/".join(selection.kinds), {})
+                    steps.setdefault(short, []).append(task)
+        for kind, short in reference.items():
             night = self.master_night or "an unknown night (MASTER_OBS_DIR is not set)"
             if self.settings.trigger_run:
                 self.findings.add("E-TRIGGER-MASTER", key=kind)
@@ -178,13 +189,14 @@ class Catalogue:
                 self.findings.add(
                     "E-MASTER-PRODUCT", only_warn=self.only_show, short=short, key=kind, night=night
                 )
-        for (short, kind), missing in nightly.items():
+        for key, steps in nightly.items():
+            first = next(iter(steps.values()))[0]
             self.findings.add(
                 "W-NO-CALIB",
-                short=short,
-                key=kind,
-                n=len(missing),
-                first=missing[0].stem or missing[0].obs_dir,
+                short=", ".join(steps),
+                key=key,
+                n=len({task.key for found in steps.values() for task in found}),
+                first=first.stem or first.obs_dir,
                 sequence="calib_seq",
             )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from apero_dask.core.declare import Recipe
 from apero_dask.core.errors import Findings, one_line
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import run_key
-from apero_dask.core.outcome import Marker, State
+from apero_dask.core.names import ObjectNames
+from apero_dask.core.outcome import State
 from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Step, StepCount, Task
 from apero_dask.core.products import KINDS, MASTER, NIGHT, Life, folder
 from apero_dask.core.settings import Settings
@@ -83,7 +84,9 @@ class Expander:
     """Run key of the template of an object."""
     same: dict[tuple[object, ...], Task] = field(default_factory=dict)
     """Planned runs by what makes two of them the same."""
-    archive_grown: dict[str, Marker] = field(default_factory=dict)
+    names: ObjectNames = field(default_factory=ObjectNames)
+    future_templates: frozenset[str] = frozenset()
+    """Objects whose template this plan makes anew."""
     master_keys: list[str] = field(default_factory=list)
     transmissions: dict[str, list[Task]] = field(default_factory=dict)
     """Runs that make TRANS1 and TRANS2, in canonical order."""
@@ -105,7 +108,12 @@ class Expander:
         return STORED if self.snapshot.on_disk(path) else MISSING
 
     def inputs(
-        self, argument: str, kind: str, fibres: tuple[str, ...], frames: tuple[RawFrame, ...], required: bool = True
+        self,
+        argument: str,
+        kind: str,
+        fibres: tuple[str, ...],
+        frames: tuple[RawFrame, ...],
+        required: bool = True,
     ) -> Inputs:
         """Inputs of one argument with their producers."""
         if kind == "RAW":
@@ -212,6 +220,15 @@ class Expander:
                 )
         self._report_inputs(step, self.tasks[before:])
 
+    def expand_rows_of_line(self, request: Request, row: Row, step: Step, only: str = "") -> None:
+        """Plan the run of an explicit line that gathers its own frames: the whole archive, or one object."""
+        scope = self._archive if row.scope == "archive" else self._objects
+        before = len(self.tasks)
+        reasons = scope(request, replace(row, only=only), step)
+        if len(self.tasks) == before:
+            self.findings.add("W-NO-RUNS", short=step.short, reason="; ".join(reasons))
+        self._report_inputs(step, self.tasks[before:])
+
     def _waits_for(self, request: Request, step: Step) -> str:
         """Kind that an active but empty step of tonight should have made, if this step cannot do without."""
         for select in step.recipe.selects:
@@ -238,14 +255,14 @@ class Expander:
                 short=step.short,
                 n=missing,
                 m=total,
-                file=first,
+                path=first,
                 sequence=MADE_BY.get(kind, "the steps before it"),
             )
 
     # -- scopes -----------------------------------------------------------------------------
 
     def _preprocessing(self, request: Request, row: Row, step: Step) -> list[str]:
-        frames = [f for f in self.selected.frames if self._takes(request, row, f)]
+        frames = [f for f in self.selected.frames if self.takes(request, row, f)]
         reasons = list(self.selected.left_out)
         if row.short == "PP" and request.has_master and not self.settings.trigger_run:
             chosen = {frame.identifier for frame in frames}
@@ -280,10 +297,12 @@ class Expander:
             reasons.append(f"{len(frames) - number} frame(s) are preprocessed by an earlier step")
         return reasons
 
-    def _takes(self, request: Request, row: Row, frame: RawFrame) -> bool:
+    def takes(self, request: Request, row: Row, frame: RawFrame) -> bool:
         if row.targets == "calib":
             return is_calibration(frame)
         if row.types and frame.dprtype not in row.types:
+            return False
+        if row.only and frame.frame_class != row.only:
             return False
         if row.targets:
             return frame.is_object and request.targets.takes(row.targets, frame.frame_class, request.whole)
@@ -453,7 +472,7 @@ class Expander:
         first_fit = step.recipe.name == "obj_fit_tellu" and step.variant == "p1"
         needs_template = step.variant == "final" and step.recipe.name in ("obj_mk_tellu", "obj_fit_tellu")
         for frame in self.selected.frames:
-            if not self._takes(request, row, frame):
+            if not self.takes(request, row, frame):
                 continue
             if use and self.selected.rejected(frame, use):
                 refused += 1
@@ -461,7 +480,7 @@ class Expander:
             template: tuple[Inputs, ...] = ()
             name = frame.frame_class
             if needs_template:
-                if self._keeps_template(name):
+                if self.keeps_template(name):
                     known_template += 1
                     continue
                 template = self._template(name, required=True)
@@ -480,7 +499,9 @@ class Expander:
                 further.append(self.inputs("fpfiles", "E2DSFF", ("C",), (frame,), required=False))
             if step.recipe.name == "cal_postprocess":
                 further += self._packaged(frame, frame_type.reference)
-            public = first_fit and (bool(row.macro and row.targets == "telluric") or not self._refits(row, name))
+            public = first_fit and (
+                bool(row.macro and row.targets == "telluric") or not self._refits(row, name)
+            )
             run = step if not public else _public(step)
             number += self.add(
                 request,
@@ -505,8 +526,12 @@ class Expander:
         return reasons
 
     def _packaged(self, frame: RawFrame, reference: str) -> list[Inputs]:
-        optional = [("lcorr", "LCORR", ("AB", "A", "B")), ("tcorr", "TCORR", ("AB", "A", "B")), ("recon", "RECON", ("AB",)),
-                    ("ccf", "CCF", ("AB",))]
+        optional = [
+            ("lcorr", "LCORR", ("AB", "A", "B")),
+            ("tcorr", "TCORR", ("AB", "A", "B")),
+            ("recon", "RECON", ("AB",)),
+            ("ccf", "CCF", ("AB",)),
+        ]
         found = []
         for name, kind, fibres in optional:
             if kind == "LCORR" and reference != "fp":
@@ -540,11 +565,11 @@ class Expander:
             return True
         switch = row.macro or "FTELLU3"
         maker = row.macro or "FTELLU2"
-        if not self.settings.runs(switch) or self._keeps_template(name):
+        if not self.settings.runs(switch) or self.keeps_template(name):
             return False
         return self.settings.runs(maker) or bool(self.stored_template(name)) or name in self.templates
 
-    def _keeps_template(self, name: str) -> bool:
+    def keeps_template(self, name: str) -> bool:
         """RECAL_TEMPLATES is off and the object has a template: its template-dependent steps are left out."""
         recompute = self.settings.recal_templates
         if recompute is None:
@@ -565,8 +590,6 @@ class Expander:
         """Whether this plan makes the object's template anew, so that the stored one is of the past."""
         return name in self.future_templates
 
-    future_templates: frozenset[str] = frozenset()
-
     def _why_no_frame(self, request: Request, row: Row) -> str:
         seen = {f.dprtype for f in self.selected.frames}
         if row.targets in ("telluric", "science"):
@@ -582,18 +605,16 @@ class Expander:
         reasons: list[str] = []
         refused = without = kept = 0
         for frame in self.selected.frames:
-            if not self._takes(request, row, frame):
+            if not self.takes(request, row, frame):
                 continue
             name = frame.frame_class
-            if self._keeps_template(name):
+            if self.keeps_template(name):
                 kept += 1
                 continue
             if self.selected.rejected(frame, "telluric"):
                 refused += 1
                 continue
-            kind = next(
-                (k for k in ("TCORR1", "TCORR") if self.producer(frame, k, "AB") != MISSING), ""
-            )
+            kind = next((k for k in ("TCORR1", "TCORR") if self.producer(frame, k, "AB") != MISSING), "")
             if not kind:
                 without += 1
                 continue
@@ -648,6 +669,4 @@ class Expander:
 
 def _public(step: Step) -> Step:
     """The same step writing the public names."""
-    from dataclasses import replace
-
     return replace(step, variant="p1_public")

@@ -91,9 +91,7 @@ class Line:
             task.options = effective_options(self.recipe, self.command)
             if not active:
                 task.state = State.SKIPPED_USER
-        expander.counts.append(
-            StepCount(step, len(expander.tasks) - before, (reason,) if reason else ())
-        )
+        expander.counts.append(StepCount(step, len(expander.tasks) - before, (reason,) if reason else ()))
 
     def _object(self, step: Step) -> None:
         name = self.expander.names.resolve(self.command.objname)
@@ -168,7 +166,7 @@ class Line:
                     line=self.asked.line,
                     n=f"{other.step.request:05d}",
                     m=self.asked.label,
-                    file=shared[0],
+                    path=shared[0],
                 )
             return
         expander.register(self.request, task)
@@ -229,9 +227,7 @@ class Line:
             self.error(f"{argument.name} must be of one type, found {', '.join(types)}")
         for frame in frames:
             if argument.types and frame.dprtype not in (*argument.types, UNKNOWN):
-                self.error(
-                    f"{frame.identifier} is {frame.dprtype}, expected {' or '.join(argument.types)}"
-                )
+                self.error(f"{frame.identifier} is {frame.dprtype}, expected {' or '.join(argument.types)}")
         fibres = argument.fibres if kind not in ("RAW", "PP") else ("",)
         inputs = self.expander.inputs(argument.name, kind, fibres, tuple(frames))
         if kind != "RAW":
@@ -248,7 +244,7 @@ class Line:
             line=self.asked.line,
             n=self.asked.label,
             recipe=self.recipe.name,
-            file=name,
+            path=name,
             folder=f"{self.recipe.tree_in}/{night}",
         )
 

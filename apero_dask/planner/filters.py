@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from apero_dask.core.errors import Findings, one_line
-from apero_dask.core.frames import CALIB, UNKNOWN, FrameIndex, RawFrame
+from apero_dask.core.frames import CALIB, UNKNOWN, FrameIndex, RawFrame, drop_duplicates
 from apero_dask.core.names import ObjectNames
 from apero_dask.core.settings import Settings
 from apero_dask.planner.sequences import TELLURIC_EXCLUDED, TELLURIC_STARS
@@ -88,10 +88,12 @@ def select(
     master_night: str,
     has_master_step: bool,
     tree: str,
+    has_sequence: bool = True,
 ) -> Selected:
     """Apply night and frame filters in their fixed order and report what cannot be meant.
 
     ``has_master_step``: the plan contains an active master step, so the master night must exist.
+    ``has_sequence``: frames are looked for, so that an empty selection leaves nothing to do.
     """
     everything = by_night(frame for frame in index.frames if frame.dprtype != UNKNOWN)
     known = set(index.nights())
@@ -107,11 +109,13 @@ def select(
             left_out.append(f"engineering nights without an object frame: {one_line(sorted(engineering))}")
     excluded = set(settings.exclude_obs_dirs or ())
     archive_nights = [n for n in everything if n not in engineering and n not in excluded]
-    nights = [n for n in archive_nights if settings.include_obs_dirs is None or n in settings.include_obs_dirs]
+    nights = [
+        n for n in archive_nights if settings.include_obs_dirs is None or n in settings.include_obs_dirs
+    ]
     _check_night_name(settings, known, engineering, excluded, findings)
     if settings.night_name is not None:
         nights = [n for n in nights if n == settings.night_name]
-    if not nights:
+    if not nights and has_sequence:
         used = [
             name
             for name, given in (
@@ -126,6 +130,10 @@ def select(
     if has_master_step:
         _check_master(settings, master_night, everything, excluded, tree, findings)
 
+    single, repeats = drop_duplicates(f for night in archive_nights for f in everything[night])
+    findings.extend(repeats)
+    if repeats:
+        everything |= {night: [] for night in archive_nights} | by_night(single)
     dropped = {i for i, row in rejections.items() if row.everywhere} if settings.use_rejectlist else set()
     rejected = [f.identifier for frames in everything.values() for f in frames if f.identifier in dropped]
     if rejected:
@@ -181,9 +189,7 @@ def _check_nights(settings: Settings, known: set[str], findings: Findings) -> No
                 )
     both = sorted(set(settings.exclude_obs_dirs or ()) & set(settings.include_obs_dirs or ()))
     if both:
-        findings.add(
-            "E-FILTER-CONFLICT", line=settings.lines.get("INCLUDE_OBS_DIRS", 0), list=one_line(both)
-        )
+        findings.add("E-FILTER-CONFLICT", line=settings.lines.get("INCLUDE_OBS_DIRS", 0), list=one_line(both))
 
 
 def _check_night_name(

@@ -126,9 +126,7 @@ def even_in_time(frames: Sequence[RawFrame], most: int) -> list[RawFrame]:
     return _thin(sorted(frames, key=lambda f: (f.mjdmid, f.identifier)), most, lambda frame: True)
 
 
-def _thin(
-    ordered: list[RawFrame], most: int, may_drop: Callable[[RawFrame], bool]
-) -> list[RawFrame]:
+def _thin(ordered: list[RawFrame], most: int, may_drop: Callable[[RawFrame], bool]) -> list[RawFrame]:
     """Drop frames as in :func:`even_in_time`, only those that ``may_drop`` allows when their turn comes."""
     n = len(ordered)
     if n <= most:
@@ -171,9 +169,7 @@ def subgroups(frames: Sequence[RawFrame], hours: float) -> list[list[RawFrame]]:
     return groups
 
 
-def fp_archive_list(
-    frames: Sequence[RawFrame], most: int, hours: float, master_night: str
-) -> list[RawFrame]:
+def fp_archive_list(frames: Sequence[RawFrame], most: int, hours: float, master_night: str) -> list[RawFrame]:
     """Fabry-Perot frames of the reference image: sub-groups of at least three, at most ``most`` frames.
 
     Thinning single frames would leave one frame of each set and hence no usable set in a large archive; so

@@ -100,7 +100,14 @@ class Shelf:
 
 
 def candidates(
-    shelf: Shelf, kinds: tuple[str, ...], night: str, time: float, settings: Settings, *, first: int, other: bool
+    shelf: Shelf,
+    kinds: tuple[str, ...],
+    night: str,
+    time: float,
+    settings: Settings,
+    *,
+    first: int,
+    other: bool,
 ) -> list[Candidate]:
     """Ranked candidates of one kind; ranks start at ``first`` (2 if the own night has none).
 

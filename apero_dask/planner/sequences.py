@@ -30,6 +30,8 @@ class Row:
     """Product kind of the inputs; empty = first kind of the declaration."""
     macro: str = ""
     """Short name of the macro this row is expanded from; its switch rules."""
+    only: str = ""
+    """The one object a recipe line names."""
     text: str = ""
 
 
@@ -152,7 +154,58 @@ TRIGGER_MINIMUM: dict[str, dict[str, int]] = {
 """Fewest files per argument in trigger mode; one is enough otherwise."""
 
 TELLURIC_STARS = tuple(
-    ["74PscB", "31Cas", "gamTri", "HR875", "HR1314", "pi.02Ori", "HR1832", "zetLep", "HR2180", "HR2209", "24Lyn", "HR3131", "33Lyn", "etaPyx", "23LMi", "lLeo", "phiLeo", "HR4687", "HR4722", "zetVir", "82UMa", "HD130917", "betSer", "HR6025", "HD159170", "gamSct", "51Dra", "iotCyg", "omiCapA", "chiCap", "17Peg", "HR8489", "59Peg", "mu.For", "HR1075", "HR2160", "alfPic", "HD71043", "KCen", "HR4977", "tauCen", "c02Cen", "HD129422", "HR5494", "HD131625", "lamNor", "HD154310", "alfCrA", "HR8366", "mu.PsA"]
+    [
+        "74PscB",
+        "31Cas",
+        "gamTri",
+        "HR875",
+        "HR1314",
+        "pi.02Ori",
+        "HR1832",
+        "zetLep",
+        "HR2180",
+        "HR2209",
+        "24Lyn",
+        "HR3131",
+        "33Lyn",
+        "etaPyx",
+        "23LMi",
+        "lLeo",
+        "phiLeo",
+        "HR4687",
+        "HR4722",
+        "zetVir",
+        "82UMa",
+        "HD130917",
+        "betSer",
+        "HR6025",
+        "HD159170",
+        "gamSct",
+        "51Dra",
+        "iotCyg",
+        "omiCapA",
+        "chiCap",
+        "17Peg",
+        "HR8489",
+        "59Peg",
+        "mu.For",
+        "HR1075",
+        "HR2160",
+        "alfPic",
+        "HD71043",
+        "KCen",
+        "HR4977",
+        "tauCen",
+        "c02Cen",
+        "HD129422",
+        "HR5494",
+        "HD131625",
+        "lamNor",
+        "HD154310",
+        "alfCrA",
+        "HR8366",
+        "mu.PsA",
+    ]
 )
 """Hot stars that serve as telluric standards when the run file names none."""
 TELLURIC_EXCLUDED = ("HR6511", "kapUMa", "HR6955", "16Sco")
@@ -183,9 +236,11 @@ def describe(row: Row) -> str:
     if row.scope == "file" or row.scope == "object":
         words.append(" + ".join(t for t in row.types if not t.startswith("POLAR")))
         words.append("every night")
-        words += {"telluric": ["TELLURIC_TARGETS"], "science": ["SCIENCE_TARGETS"], "all": ["ALL OBJECTS"]}.get(
-            row.targets, []
-        )
+        words += {
+            "telluric": ["TELLURIC_TARGETS"],
+            "science": ["SCIENCE_TARGETS"],
+            "all": ["ALL OBJECTS"],
+        }.get(row.targets, [])
     elif row.scope == "frames":
         words.append(f"{row.targets.upper()}_TARGETS")
     else:
