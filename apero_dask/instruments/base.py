@@ -101,6 +101,12 @@ class Instrument:
         """Number of echelle orders."""
         return len(self.echelle)
 
+    @property
+    def scale(self) -> float:
+        """Pixels of a raw frame relative to the full-size instrument, for estimates of time and memory."""
+        full = instrument(INSTRUMENTS[0])
+        return self.raw_rows * self.raw_columns / (full.raw_rows * full.raw_columns)
+
     def frame_type(self, name: str) -> FrameType:
         """Type called ``name``; KeyError if there is none."""
         return _types_by_name(self)[name]

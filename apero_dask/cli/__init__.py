@@ -1,0 +1,1 @@
+"""Command lines: arguments in, text and exit status out."""

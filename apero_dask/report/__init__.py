@@ -1,0 +1,1 @@
+"""What people read: listings of plans, drawings, comparisons, reports of finished invocations."""
