@@ -1,0 +1,137 @@
+"""What travels to a worker and back: records of a few kilobytes, never arrays."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from apero_dask.core.outcome import OutputRecord, State
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file a run uses."""
+
+    path: str
+    """Below the data root, with ``/``."""
+    digest: str = ""
+    """Expected digest of the file, empty when it is not known (raw frames, files of other programs)."""
+    content: str = ""
+    """Content digest recorded in the marker."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFile:
+    """One file of a chosen calibration."""
+
+    kind: str
+    fibre: str
+    path: str
+    """Below the data root; empty for a shipped first guess."""
+    digest: str = ""
+    content: str = ""
+    registered: str = ""
+    """Base name in the calibration database; a function of night, tier and file name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A chosen calibration: files of one producing run."""
+
+    kinds: tuple[str, ...]
+    """Kinds that were asked for."""
+    fibre: str
+    applies_to: str
+    source: str
+    """Run identity of the producer, ``default:<key>`` or ``file:<name>``; empty when there is none."""
+    obs_dir: str = ""
+    time: float = 0.0
+    """Product time, MJD."""
+    rank: int = 0
+    """1 = own night, 0 = not searched."""
+    fallback: bool = False
+    content: str = ""
+    """Digest over the content digests of the files."""
+    files: tuple[CalibrationFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run, ready to start: inputs and calibrations are chosen, output names fixed."""
+
+    key: str
+    short: str
+    recipe: str
+    tier: str
+    variant: str
+    obs_dir: str
+    object: str
+    stem: str
+    time: float
+    """Product time, MJD."""
+    identity: str
+    code: str
+    """Digest of the recipe's code, its kernels and static tables that the run is expected to have."""
+    invocation: str
+    instrument: str
+    trees: tuple[tuple[str, str], ...]
+    """(tree, absolute path)."""
+    inputs: tuple[tuple[str, tuple[InputFile, ...]], ...]
+    """(argument, files that survived), in canonical order."""
+    planned_inputs: tuple[str, ...]
+    """Identifiers of the planned inputs of an archive-wide run, else empty."""
+    calibrations: tuple[Calibration, ...]
+    outputs: tuple[tuple[str, str, str], ...]
+    """(kind, fibre, path below the data root)."""
+    options: tuple[tuple[str, Any], ...] = ()
+    science: str = ""
+    reference: str = ""
+    volatile: tuple[tuple[str, str], ...] = ()
+    """Header values fixed by the driver when the run was first submitted: date and process of the invocation."""
+    threads: int = 1
+    attempt: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain mapping for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class QCTest:
+    """One quality-control test."""
+
+    name: str
+    value: str
+    """As text: headers hold it as it is."""
+    logic: str
+    """Failing condition, e.g. ``SNR[33] < 100.00``."""
+    passed: bool
+    informative: bool = False
+    """Never a reason to fail; ``(info)`` in the header."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """How one run ended."""
+
+    key: str
+    identity: str
+    state: State
+    outputs: tuple[OutputRecord, ...] = ()
+    qc: tuple[QCTest, ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+    """(code, text) of run-time messages."""
+    error: str = ""
+    """What went wrong, in one line."""
+    details: str = ""
+    """Traceback, for the log."""
+    reused: bool = False
+    """A finished marker was found; nothing was computed."""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    host: str = ""
+    pid: int = 0
+    log: str = ""
+    """Log file of the run, below the log tree."""
+    attempt: int = field(default=1)
