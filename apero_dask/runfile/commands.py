@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from apero_dask.core.declare import Argument, Option, OptionValue, Recipe, registered
 from apero_dask.core.errors import Findings, one_line
@@ -159,14 +160,14 @@ class _Given:
 def _split(tokens: list[str]) -> tuple[list[str], list[_Given]]:
     """Positional tokens and options with their values."""
     starts = [i for i, token in enumerate(tokens) if _is_option(token)]
-    first = starts[0] if starts else len(tokens)
+    bounds = [*starts, len(tokens)]
     given = []
-    for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
+    for start, stop in pairwise(bounds):
         name, equals, value = tokens[start].partition("=")
         values = ([value] if equals else []) + tokens[start + 1 : stop]
         dashes = "--" if name.startswith("--") else "-"
         given.append(_Given(dashes, name.removeprefix(dashes), tuple(values)))
-    return tokens[:first], given
+    return tokens[: bounds[0]], given
 
 
 class _Checker:
@@ -219,20 +220,23 @@ class _Checker:
 
     def _read_positional(self, tokens: list[str]) -> None:
         rest = list(tokens)
+        argument = next((a for a in self.recipe.arguments if a.positional), None)
         if self.recipe.takes == "obs_dir":
+            if not rest and argument is not None:
+                self.fail("needs a night (obs_dir) and one or more files")
+                return
             self._read_night(rest.pop(0) if rest else "")
         elif self.recipe.takes == "objname":
             self.objname = rest.pop(0) if rest else ""
             if not clean_object_name(self.objname):
                 self.fail("needs the name of an object")
-        argument = next((a for a in self.recipe.arguments if a.positional), None)
-        if argument is not None:
+        if argument is None:
             if rest:
-                self._store_files(argument, rest)
-            elif argument.required:
-                self.fail("needs one or more files after the night")
+                self.fail(f'takes no further positional argument, found "{shown(one_line(rest, 3))}"')
         elif rest:
-            self.fail(f'takes no further positional argument, found "{shown(one_line(rest, 3))}"')
+            self._store_files(argument, rest)
+        elif argument.required:
+            self.fail("needs one or more files after the night")
 
     def _read_night(self, token: str) -> None:
         self.obs_dir = token
@@ -270,6 +274,7 @@ class _Checker:
                 self.fail(f"--{argument.name} is given twice")
             elif not given.values:
                 self.fail(f"--{argument.name} needs one or more files")
+                self.files[argument.name] = ()
             else:
                 self._store_files(argument, list(given.values))
         elif declared is not None:
@@ -291,10 +296,11 @@ class _Checker:
             *(alias for o in self.recipe.options for alias in o.aliases),
         ]
         nearest = closest(written.lstrip("-"), known)
-        hint = f"; did you mean --{nearest}?" if nearest else ""
-        if not hint:
-            hint = f"; known are {', '.join(f'--{name}' for name in sorted(known))}"
-        self.fail(f"unknown option {shown(written)}{hint.rstrip('?')}")
+        if nearest is not None:
+            self.fail(f"unknown option {shown(written)}; did you mean --{nearest}")
+        else:
+            names = ", ".join(f"--{name}" for name in sorted(known))
+            self.fail(f"unknown option {shown(written)}; known are {names or 'none'}")
 
     def _read_master(self, written: str, values: tuple[str, ...]) -> None:
         try:
