@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apero_dask.simulator.campaign import CampaignConfig
+from apero_dask.simulator.detector import DetectorConfig
 from apero_dask.simulator.epochs import EpochConfig
 from apero_dask.simulator.settings import (
     ConfigError,
@@ -39,6 +40,7 @@ class SimulatorConfig:
     seed: int = 1
     """Every random number follows from it, the frame index and the name of the effect."""
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
     campaign: CampaignConfig = field(default_factory=CampaignConfig)
     epochs: EpochConfig = field(default_factory=EpochConfig)
 
