@@ -17,7 +17,6 @@ from apero_dask.runfile.values import ALL, Value, WrongType, is_null, parse
 
 PACKAGING = "SCIPOST"
 """Short name of the step that ``--package`` switches on."""
-TARGET_KEYS = ("TELLURIC_TARGETS", "SCIENCE_TARGETS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,6 @@ def merge(runfile: RunFile, cli: CommandLine, findings: Findings) -> Settings:
             sorted((*run_switches, Switch(PACKAGING, "", True)), key=lambda s: (s.short, s.part))
         )
         lines.pop(f"RUN_{PACKAGING}", None)
-    if any(request.sequence == "full_seq" for request in runfile.requests):
-        for name in TARGET_KEYS:
-            if values.get(name) is not None:
-                findings.add("I-TARGETS-IGNORED", line=lines.get(name, 0), key=name)
     return Settings(
         run_file=runfile.name,
         order=cli.order,

@@ -3,8 +3,8 @@
 import pytest
 
 from apero_dask.runfile.keys import KEYS
-from apero_dask.runfile.merge import CommandLine, Override, merge
-from tests.runfile.reading import one, only, read, settings
+from apero_dask.runfile.merge import CommandLine, Override
+from tests.runfile.reading import one, only, settings
 
 # option, text, field, value, run-file line that it replaces
 OPTIONS = [
@@ -123,23 +123,6 @@ def test_settings_of_the_command_line_alone():
     assert result.cluster == (("single_allocation", "True"),)
     defaults = settings("")[0]
     assert (defaults.order, defaults.strict, defaults.resume, defaults.cluster) == ("graph", False, True, ())
-
-
-@pytest.mark.parametrize("key", ["TELLURIC_TARGETS", "SCIENCE_TARGETS"])
-def test_targets_have_no_effect_in_the_full_sequence(key):
-    runfile, findings = read(f"{key} = Gl699\nid1 = full_seq")
-    merge(runfile, CommandLine(), findings)
-    found = only(findings, "I-TARGETS-IGNORED")
-    assert found.text == f"{key} has no effect in full_seq." and found.line == 1
-
-
-def test_targets_from_the_command_line_have_none_either():
-    runfile, findings = read("id1 = full_seq")
-    merge(runfile, cli(("--science_targets", "Gl699")), findings)
-    assert only(findings, "I-TARGETS-IGNORED").line == 0
-    runfile, findings = read("SCIENCE_TARGETS = Gl699\nid1 = limited_seq")
-    merge(runfile, CommandLine(), findings)
-    assert findings.codes() == []
 
 
 def test_skip_means_skip_when_true():
