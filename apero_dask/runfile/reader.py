@@ -133,12 +133,15 @@ def read_text(
     (('Gl 699', 'TOI-442'), 'calib_seq', [])
     """
     findings.file = name
+    start = len(findings)
     before = len(findings.errors())
     assignments = scan(text, findings)
     reader = _Reader(findings, declared_recipes() if recipes is None else recipes)
     reader.read(assignments)
     if not any(a.id_digits for a in assignments) and len(findings.errors()) == before:
         findings.add("E-NO-ID", file=name)
+    # A user corrects a file from top to bottom; what belongs to no line comes last.
+    findings.items[start:] = sorted(findings.items[start:], key=lambda f: (f.line == 0, f.line))
     switches = sorted(reader.switches, key=lambda item: (item[1].short, item[1].part))
     return RunFile(
         name=name,
