@@ -1,8 +1,8 @@
 """Make the built-in line lists: lamp, atmosphere, star and night sky, none of them real.
 
 Run ``python -m apero_dask.tables.derive_lines`` to rewrite ``lines_*.csv``; a test compares the result
-with the packaged files.  Positions and strengths are random numbers of a fixed seed.  What they share with real lists
-is statistics only: lines per 50 nm, distribution of strengths, distance of neighbours, bands of the atmosphere.
+with the packaged files.  Positions and strengths are random numbers of a fixed seed.  What they share with
+real lists is statistics only: lines per 50 nm, distribution of strengths, distances of neighbours, bands.
 Do not identify anything with them.  The night-sky list follows from the energy levels of the OH radical
 in a simple approximation (Herzberg 1950, chapter IV), good to some 0.1 nm.
 """
@@ -18,8 +18,7 @@ SEED = 49_4088
 C_KMS = 299792.458
 BIN_NM = 50.0
 
-# Lines per 50 nm from 950 nm, of a uranium-neon catalogue, of water and dry-air cross-correlation lists, of an
-# M-dwarf mask.
+# Lines per 50 nm from 950 nm: uranium-neon catalogue, masks of water, of dry air and of an M dwarf.
 UNE_COUNT = (
     "132 155 104 98 134 148 114 100 104 119 107 100 99 91 81 54 58 42 37 38 49 51 41 27 31 21 12 14 14 15 6 1"
 )
@@ -35,16 +34,16 @@ STAR_COUNT = (
 )
 # Median weight per bin (log10) of the atmosphere lists, median depth per bin of the star.
 WATER_MEDIAN = (
-    "-2.58 -3.03 -2.73 -2.67 -2.64 -2.70 -2.85 -2.44 -2.35 -2.31 -2.57 -2.59 -3.1 -3.1 -3.02 -2.29 -2.66 -2.62 "
-    "-2.47 -2.53 -2.91 -2.56 -2.94 -2.74 -2.80 -2.86 -2.72 -2.67 -3.01 -3.22 -2.96 -3"
+    "-2.58 -3.03 -2.73 -2.67 -2.64 -2.70 -2.85 -2.44 -2.35 -2.31 -2.57 -2.59 -3.1 -3.1 -3.02 -2.29 -2.66 "
+    "-2.62 -2.47 -2.53 -2.91 -2.56 -2.94 -2.74 -2.80 -2.86 -2.72 -2.67 -3.01 -3.22 -2.96 -3"
 )
 DRY_MEDIAN = (
     "-3 -3 -3.85 -3 -3.3 -2.79 -3.93 -3.13 -3.25 -2.82 -3.14 -2.75 -2.45 -2.77 -2.81 -3.05 -3.01 -3.09 -2.87 "
     "-2.30 -3.07 -2.44 -2.79 -3.03 -3.02 -2.74 -2.70 -2.46 -2.40 -3.02 -3.11 -3"
 )
 STAR_MEDIAN = (
-    "0.041 0.068 0.047 0.040 0.040 0.037 0.033 0.059 0.124 0.115 0.101 0.078 0.059 0.054 0.044 0.086 0.148 0.156 "
-    "0.160 0.121 0.142 0.137 0.109 0.077 0.050 0.045 0.045 0.086 0.115 0.133 0.160 0.1"
+    "0.041 0.068 0.047 0.040 0.040 0.037 0.033 0.059 0.124 0.115 0.101 0.078 0.059 0.054 0.044 0.086 0.148 "
+    "0.156 0.160 0.121 0.142 0.137 0.109 0.077 0.050 0.045 0.045 0.086 0.115 0.133 0.160 0.1"
 )
 # Quantiles of the distributions; those of the weights are relative to the median of the bin.
 QUANTILE = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -71,7 +70,7 @@ OH_BRIGHTEST, OH_FAINTEST = 500.0, 20.0
 
 
 def _positions(rng: np.random.Generator, counts: str, closest_kms: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wavelengths with the given counts per bin and exponential gaps above a smallest one; bin of each line."""
+    """Wavelengths with the given counts per bin and exponential gaps above a smallest one; their bins."""
     wave, where = [], []
     for i, count in enumerate(int(c) for c in counts.split()):
         low = 950.0 + BIN_NM * i
@@ -140,7 +139,7 @@ def oh() -> list[str]:
     """Night sky: wavelength, flux relative to 500 for the brightest, upper and lower vibrational level."""
 
     def term(v: int, j: float, spin: int) -> float:
-        # Case (a): F1 (spin 1, inverted: lower) and F2 share the rotational ladder, split by the spin-orbit energy.
+        # Case (a): F1 (spin 1, the lower one) and F2 share the rotational ladder, split by the spin orbit.
         b = OH_B - OH_ALPHA * (v + 0.5)
         vibration = OH_OMEGA * (v + 0.5) - OH_ANHARMONIC * (v + 0.5) ** 2
         effective = b * (1 + (b if spin == 1 else -b) / OH_SPIN_ORBIT)
