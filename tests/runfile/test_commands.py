@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 from hypothesis import assume, given
+from hypothesis import settings as drawn
 from hypothesis import strategies as st
 
 from apero_dask.runfile.commands import declared_recipes
@@ -183,6 +184,7 @@ def test_none_counts_as_not_given(given):
     assert command(f"{CCF} {given}").options == ()
 
 
+@drawn(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12))
 def test_quoted_token_arrives_unchanged(text):
     assume("/" not in text and text.lower() not in ("none", "null", ".", ".."))

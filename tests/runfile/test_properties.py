@@ -24,7 +24,7 @@ def read(data):
     return result, findings
 
 
-@drawn(max_examples=300)
+@drawn(deadline=None, max_examples=300)
 @given(st.binary(max_size=400))
 @example(b"\xef\xbb\xbf\xef\xbb\xbf")
 @example(b"id" + b"0" * 5000 + b" = x")
@@ -35,7 +35,7 @@ def test_any_bytes_are_read(data):
     assert result.requests or findings.errors()
 
 
-@drawn(max_examples=300)
+@drawn(deadline=None, max_examples=300)
 @given(st.text(max_size=300))
 def test_any_text_is_read(text):
     _, findings = read(text.encode("utf-8", errors="surrogatepass"))
@@ -73,14 +73,14 @@ WORDS = st.sampled_from(
 )
 
 
-@drawn(max_examples=600)
+@drawn(deadline=None, max_examples=600)
 @given(st.lists(WORDS, max_size=40).map("".join))
 def test_any_mixture_of_words_is_read(text):
     _, findings = read(text.encode())
     assert all(str(finding).isprintable() for finding in findings)
 
 
-@drawn(max_examples=300)
+@drawn(deadline=None, max_examples=300)
 @given(
     st.sampled_from(sorted(RECIPES)),
     st.lists(
@@ -145,7 +145,7 @@ FILES = st.lists(
 COMMENTS = st.sampled_from(["", "# a = b", "   # [x]", "\t"])
 
 
-@drawn(max_examples=200, suppress_health_check=SLOW_START)
+@drawn(deadline=None, max_examples=200, suppress_health_check=SLOW_START)
 @given(FILES, st.randoms(use_true_random=False), st.lists(COMMENTS, min_size=26, max_size=26))
 def test_neither_order_nor_comments_nor_case_change_the_settings(items, random, comments):
     plain = "\n".join(f"{key} = {value}" for key, value in items)
@@ -160,7 +160,7 @@ def test_neither_order_nor_comments_nor_case_change_the_settings(items, random, 
     assert sorted(found_first.codes()) == sorted(found_second.codes())
 
 
-@drawn(max_examples=200)
+@drawn(deadline=None, max_examples=200)
 @given(st.sampled_from([key for key in KEYS if key.options]), st.text(max_size=20))
 def test_any_value_of_an_option_is_used_or_reported(key, text):
     findings = Findings()
@@ -170,7 +170,7 @@ def test_any_value_of_an_option_is_used_or_reported(key, text):
     assert result.requests == runfile.requests
 
 
-@drawn(max_examples=300)
+@drawn(deadline=None, max_examples=300)
 @given(
     st.lists(
         st.one_of(

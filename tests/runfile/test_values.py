@@ -4,6 +4,7 @@ import math
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as drawn
 from hypothesis import strategies as st
 
 from apero_dask.runfile.keys import BY_NAME
@@ -116,6 +117,7 @@ def test_list_items(text, items):
     assert split_list(text) == items
 
 
+@drawn(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\"'"), max_size=6), max_size=6).map(",".join))
 def test_list_without_quotes_equals_plain_splitting(text):
     separator = ";" if ";" in text else ","
@@ -174,6 +176,7 @@ def naive_distance(a: str, b: str) -> int:
     )
 
 
+@drawn(deadline=None)
 @given(st.text("ABC", max_size=5), st.text("ABC", max_size=5))
 def test_edit_distance_equals_its_definition(a, b):
     assert edit_distance(a, b) == naive_distance(a, b)
