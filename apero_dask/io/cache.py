@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
-from apero_dask.io.identify import KEYWORDS
-from apero_dask.io.primary import Value
+from apero_dask.io.identify import OWN, SHARED, Values
 
 FORMAT = 1
 
@@ -33,8 +33,10 @@ class Record:
     mtime_ns: int
     digest: str
     """Digest of the header unit, empty for a file that cannot be used."""
-    values: tuple[Value | None, ...]
-    """In the order of ``KEYWORDS``; (reason, note) for a file that cannot be used."""
+    shared: Values
+    """Values of the ``SHARED`` keywords; (reason, note) for a file that cannot be used."""
+    own: Values = ()
+    """Values of the ``OWN`` keywords."""
 
 
 Records = dict[str, dict[str, Record]]
@@ -77,48 +79,53 @@ def load(path: Path, raw: Path) -> Loaded:
                         return Loaded(problem="is damaged")
                     return Loaded(records, exists=True)
                 total.update(line)
-                night, files = content
+                night, listed, files = content
+                sets = [tuple(values) for values in listed]
                 records[night] = {
-                    name: Record(size, mtime_ns, digest, tuple(values))
-                    for name, size, mtime_ns, digest, *values in files
+                    name: Record(size, mtime_ns, digest, sets[place], tuple(own))
+                    for name, size, mtime_ns, digest, place, *own in files
                 }
                 count += len(files)
     except FileNotFoundError:
         return Loaded()
     except OSError as error:
         return Loaded(problem=f"cannot be read ({error.strerror})")
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return Loaded(problem="is damaged")
     return Loaded(problem="is damaged")
 
 
 def save(path: Path, raw: Path, records: Records) -> str:
     """Write the cache in one step; return what went wrong, or an empty text."""
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as lines:
+        with temporary.open("xb") as lines:
             total = hashlib.sha256()
-            count = 0
-            for content in [_head(raw), *([night, _rows(files)] for night, files in sorted(records.items()))]:
+            for content in chain([_head(raw)], map(_night, sorted(records.items()))):
                 line = json.dumps(content, separators=(",", ":")).encode() + b"\n"
                 total.update(line)
                 lines.write(line)
             count = sum(map(len, records.values()))
             lines.write(json.dumps({"records": count, "sha256": total.hexdigest()}).encode() + b"\n")
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if temporary:
-            with suppress(OSError):  # the folder may be gone, and the first error is the one to tell
-                Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone, and the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         return f"cannot be written ({error.strerror})"
     return ""
 
 
 def _head(raw: Path) -> dict[str, object]:
-    return {"format": FORMAT, "keywords": list(KEYWORDS), "raw": str(raw)}
+    return {"format": FORMAT, "keywords": [list(SHARED), list(OWN)], "raw": str(raw)}
 
 
-def _rows(files: dict[str, Record]) -> list[list[Value | None]]:
-    return [[name, r.size, r.mtime_ns, r.digest, *r.values] for name, r in sorted(files.items())]
+def _night(item: tuple[str, dict[str, Record]]) -> list[object]:
+    """[night, distinct shared values, files]: a night repeats few sets, which are read back once."""
+    night, files = item
+    sets: dict[Values, int] = {}
+    rows = [
+        [name, r.size, r.mtime_ns, r.digest, sets.setdefault(r.shared, len(sets)), *r.own]
+        for name, r in sorted(files.items())
+    ]
+    return [night, list(sets), rows]

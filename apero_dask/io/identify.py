@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from apero_dask.core.frames import UNKNOWN, RawFrame
 from apero_dask.core.names import ObjectNames, clean_object_name
 from apero_dask.instruments import Instrument
 from apero_dask.io.primary import Value
 
-KEYWORDS = (
+SHARED = (
     "INSTRUME",
     "SIMINST",
     "OBSTYPE",
@@ -27,15 +27,18 @@ KEYWORDS = (
     "TRG_TYPE",
     "OBJECT",
     "OBJNAME",
-    "FILENAME",
     "PI_NAME",
-    "CMPLTEXP",
-    "MJDEND",
     "EXPTIME",
     "FRMTIME",
     "NREADS",
 )
-"""Everything identification reads; the first eleven decide type and class."""
+"""Keywords with the same value in a set of equal exposures; each combination is judged once."""
+OWN = ("FILENAME", "CMPLTEXP", "MJDEND")
+"""Keywords of the single frame."""
+KEYWORDS = SHARED + OWN
+"""Everything identification reads."""
+
+Values = tuple[Value | None, ...]
 
 FRAME_NAME = re.compile(r"([0-9]{7}[acdfo])\.fits(?:\.gz)?")
 """Name of a raw frame: odometer, letter of an input frame, ending."""
@@ -76,8 +79,8 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Class:
-    """What the keywords that do not vary inside a set of exposures say."""
+class _Set:
+    """What the shared keywords say about every frame of a set."""
 
     reason: str = ""
     note: str = ""
@@ -87,6 +90,24 @@ class _Class:
     frame_class: str = ""
     drsmode: str = UNKNOWN
     calibration_field: bool = False
+    pi_name: str = ""
+    exptime: float | None = None
+    """Integration time, s; None if there is none."""
+    exptime_note: str = ""
+    remarks: tuple[Remark, ...] = ()
+
+
+def keyword_values(header: Mapping[str, Value]) -> tuple[Values, Values]:
+    """Values of :data:`SHARED` and of :data:`OWN`, None where missing; a logical value becomes T or F.
+
+    No keyword here is logical by nature, and as dictionary keys True and 1 would be the same.
+    """
+
+    def value(key: str) -> Value | None:
+        found = header.get(key)
+        return found if not isinstance(found, bool) else "T" if found else "F"
+
+    return tuple(map(value, SHARED)), tuple(map(value, OWN))
 
 
 def _text(value: Value | None) -> str:
@@ -95,7 +116,7 @@ def _text(value: Value | None) -> str:
 
 def _number(value: Value | None) -> float | None:
     """Finite number, or None; a number written as text counts."""
-    if value is None or isinstance(value, bool):
+    if value is None:
         return None
     try:
         number = float(value)
@@ -131,7 +152,7 @@ def target_type(obstype: str, trg_type: str, names: tuple[str, ...]) -> str:
     return trg_type or "TARGET"
 
 
-def raw_object_name(header: Mapping[str, Value]) -> str:
+def raw_object_name(header: Mapping[str, Value | None]) -> str:
     """OBJECT, or OBJNAME if it is null: behind a calibration OBJNAME still holds the previous target."""
     name = _text(header.get("OBJECT"))
     return name if clean_object_name(name) else _text(header.get("OBJNAME"))
@@ -154,7 +175,7 @@ class Identifier:
     instrument: Instrument
     names: ObjectNames
     now_mjd: float
-    _known: dict[tuple[Value | None, ...], _Class] = field(default_factory=dict, repr=False)
+    _sets: dict[Values, _Set] = field(default_factory=dict, repr=False)
 
     def identify(
         self, header: Mapping[str, Value], *, obs_dir: str, path: str, size: int = 0, digest: str = ""
@@ -171,63 +192,67 @@ class Identifier:
         size, digest
             Carried over into the frame.
         """
-        get = header.get
-        key = tuple(map(get, KEYWORDS[:11]))
-        found = self._known.get(key)
+        return self.identify_values(*keyword_values(header), obs_dir, path, size, digest)
+
+    def identify_values(
+        self, shared: Values, own: Values, obs_dir: str, path: str, size: int, digest: str
+    ) -> Identified:
+        """Identify the outcome of :func:`keyword_values`; otherwise as :meth:`identify`."""
+        found = self._sets.get(shared)
         if found is None:
-            found = self._known[key] = self._classify(header)
+            found = self._sets[shared] = self._judge_set(dict(zip(SHARED, shared, strict=True)))
         if found.reason:
             return Identified(None, found.reason, found.note)
-
-        remarks: list[Remark] = []
-        named = path[path.rfind("/") + 1 :].partition(".")[0]
-        identifier = self._identifier(named, _text(get("FILENAME")), remarks)
-
-        mjdend = _number(get("MJDEND"))
+        filename, sequence, ended = own
+        mjdend = _number(ended)
         if mjdend is None:
-            return Identified(None, NO_TIME, _found(header, "MJDEND"))
+            return Identified(None, NO_TIME, _found("MJDEND", ended))
         if mjdend > self.now_mjd + 1.0:
             return Identified(None, FUTURE, f"MJDEND = {mjdend:.5f}")
-        exptime = self._exptime(header, remarks)
+        exptime = found.exptime
         if exptime is None:
-            return Identified(None, NO_TIME, _found(header, "EXPTIME"))
+            return Identified(None, NO_TIME, found.exptime_note)
 
+        identifier = path[path.rfind("/") + 1 :][:8]
+        remarks = found.remarks
+        if filename != identifier:
+            identifier, remark = _judge_filename(identifier, _text(filename))
+            if remark is not None:
+                remarks = (*remarks, remark)
         if found.letter and identifier[-1] != found.letter:
-            remarks.append(
-                Remark(
-                    "the letter of the identifier does not belong to the header",
-                    f"letter {identifier[-1]}, but the header says {found.dprtype} (letter {found.letter})",
-                    "the header is used",
-                )
+            remark = Remark(
+                "the letter of the identifier does not belong to the header",
+                f"letter {identifier[-1]}, but the header says {found.dprtype} (letter {found.letter})",
+                "the header is used",
             )
-        sequence = _number(get("CMPLTEXP"))
+            remarks = (*remarks, remark)
+        place = _number(sequence)
         frame = RawFrame(
-            identifier=identifier,
-            obs_dir=obs_dir,
-            path=path,
-            dprtype=found.dprtype,
-            mjdmid=mjdend - exptime / 2.0 / SECONDS_PER_DAY,
-            exptime=exptime,
-            obstype=found.obstype,
-            frame_class=found.frame_class,
-            drsmode=found.drsmode,
-            pi_name=_text(get("PI_NAME")),
-            cmpltexp=int(sequence) if sequence is not None and sequence > 0 else 0,
-            calibration_field=found.calibration_field,
-            size=size,
-            digest=digest,
+            identifier,
+            obs_dir,
+            path,
+            found.dprtype,
+            mjdend - exptime / 2.0 / SECONDS_PER_DAY,
+            exptime,
+            found.obstype,
+            found.frame_class,
+            found.drsmode,
+            found.pi_name,
+            int(place) if place is not None and place > 0 else 0,
+            found.calibration_field,
+            size,
+            digest,
         )
-        note = found.note if found.dprtype == UNKNOWN else ""
-        return Identified(frame, "", note, tuple(remarks))
+        return Identified(frame, "", found.note, remarks)
 
-    def _classify(self, header: Mapping[str, Value]) -> _Class:
+    def _judge_set(self, header: Mapping[str, Value | None]) -> _Set:
         get = header.get
         instrume, siminst = _text(get("INSTRUME")), _text(get("SIMINST"))
         if instrume.upper() != self.instrument.instrume.upper():
-            return _Class(OTHER_INSTRUMENT, _found(header, "INSTRUME"))
+            return _Set(OTHER_INSTRUMENT, _found("INSTRUME", get("INSTRUME")))
         # Only simulated frames say SIMINST; a frame without it comes from the instrument of INSTRUME.
         if (siminst or instrume).upper() != self.instrument.name.upper():
-            return _Class(OTHER_INSTRUMENT, _found(header, "SIMINST"))
+            return _Set(OTHER_INSTRUMENT, _found("SIMINST", get("SIMINST")))
 
         obstype = _text(get("OBSTYPE")).upper()
         drsmode = drs_mode(obstype, _text(get("SBRHB1_P")).upper(), _text(get("SBRHB2_P")).upper())
@@ -237,83 +262,67 @@ class Identifier:
             _text(get("TRG_TYPE")).upper(),
             (clean_object_name(name), _text(get("OBJECT")), _text(get("OBJNAME"))),
         )
+        exptime, exptime_note, remarks = _judge_exposure(get("EXPTIME"), get("FRMTIME"), get("NREADS"))
+        unknown = _Set(
+            obstype=obstype,
+            drsmode=drsmode,
+            calibration_field=_text(get("OBJECT")).upper() == "CALIBRATION",
+            pi_name=_text(get("PI_NAME")),
+            exptime=exptime,
+            exptime_note=exptime_note,
+            remarks=remarks,
+        )
         codes = {key: _text(get(key)) for key in ("OBSTYPE", "SBCCAS_P", "SBCREF_P", "SBCALI_P")}
-        calibration_field = _text(get("OBJECT")).upper() == "CALIBRATION"
-        unknown = _Class(obstype=obstype, drsmode=drsmode, calibration_field=calibration_field)
         kind = self.instrument.identify(codes, drsmode, target)
         if kind is None or kind.name == UNKNOWN:
             values = [f"{key} {value or 'missing'}" for key, value in codes.items()]
             if obstype == "OBJECT":
                 values += [f"TRG_TYPE {target}", f"mode {drsmode}"]
-            return _replaced(unknown, note=", ".join(values))
+            return replace(unknown, note=", ".join(values))
         frame_class = kind.frame_class
         if frame_class not in ("CALIB", "SKY"):
             frame_class = self.names.resolve(name)
             if not frame_class:
                 # Frames of different stars without a name would be combined into one template.
-                return _replaced(unknown, note=f"{kind.name} without OBJECT and OBJNAME")
-        return _Class(
-            dprtype=kind.name,
-            obstype=obstype,
-            letter=kind.letter,
-            frame_class=frame_class,
-            drsmode=drsmode,
-            calibration_field=calibration_field,
-        )
-
-    @staticmethod
-    def _identifier(named: str, filename: str, remarks: list[Remark]) -> str:
-        """Identifier by FILENAME, or by the name of the file where FILENAME is none."""
-        stated = filename.partition(".")[0].lower()
-        if not stated or stated == named:
-            return named
-        usable = FRAME_NAME.fullmatch(stated + ".fits") is not None
-        remarks.append(
-            Remark(
-                "the file is named differently" if usable else "FILENAME is not odometer + letter",
-                f'FILENAME is "{filename}" in a file named {named}',
-                "FILENAME is used" if usable else "the name of the file is used",
-            )
-        )
-        return stated if usable else named
-
-    @staticmethod
-    def _exptime(header: Mapping[str, Value], remarks: list[Remark]) -> float | None:
-        """Integration time, s: EXPTIME, or the ramp's where EXPTIME is missing; None if neither is usable."""
-        stated, frame_time, reads = (_number(header.get(key)) for key in ("EXPTIME", "FRMTIME", "NREADS"))
-        ramp = None
-        if frame_time is not None and reads is not None and frame_time > 0 and reads >= 1:
-            ramp = (reads - 1) * frame_time
-        if stated is None or stated < 0:
-            if ramp is not None:
-                remarks.append(
-                    Remark(
-                        "EXPTIME is missing or negative",
-                        _found(header, "EXPTIME"),
-                        "(NREADS - 1) x FRMTIME is used",
-                    )
-                )
-            return ramp
-        if ramp is not None and frame_time is not None and abs(stated - ramp) > frame_time:
-            remarks.append(
-                Remark(
-                    "EXPTIME is not (NREADS - 1) x FRMTIME",
-                    f"EXPTIME = {stated:.3f} s, but (NREADS - 1) x FRMTIME = {ramp:.3f} s",
-                    "EXPTIME is used",
-                )
-            )
-        return stated
+                return replace(unknown, note=f"{kind.name} without OBJECT and OBJNAME")
+        return replace(unknown, dprtype=kind.name, letter=kind.letter, frame_class=frame_class)
 
 
-def _replaced(unknown: _Class, note: str) -> _Class:
-    return _Class(
-        note=note,
-        obstype=unknown.obstype,
-        drsmode=unknown.drsmode,
-        calibration_field=unknown.calibration_field,
+def _judge_filename(named: str, filename: str) -> tuple[str, Remark | None]:
+    """Identifier by FILENAME, or by the name of the file where FILENAME is none."""
+    stated = filename.partition(".")[0].lower()
+    if not stated or stated == named:
+        return named, None
+    usable = FRAME_NAME.fullmatch(stated + ".fits") is not None
+    remark = Remark(
+        "the file is named differently from FILENAME" if usable else "FILENAME is not odometer + letter",
+        f'FILENAME is "{filename}" in a file named {named}',
+        "FILENAME is used" if usable else "the name of the file is used",
     )
+    return (stated if usable else named), remark
 
 
-def _found(header: Mapping[str, Value], key: str) -> str:
-    value = header.get(key)
+def _judge_exposure(
+    stated: Value | None, frame_time: Value | None, reads: Value | None
+) -> tuple[float | None, str, tuple[Remark, ...]]:
+    """(integration time in s or None, why None, remarks): EXPTIME, or the ramp where EXPTIME is missing."""
+    exptime, step, count = _number(stated), _number(frame_time), _number(reads)
+    ramp = (count - 1) * step if step is not None and count is not None and step > 0 and count >= 1 else None
+    if exptime is None or exptime < 0:
+        note = _found("EXPTIME", stated)
+        if ramp is None:
+            return None, note, ()
+        used = "(NREADS - 1) x FRMTIME is used"
+        return ramp, "", (Remark("EXPTIME is missing or no time", note, used),)
+    if ramp is not None and step is not None and abs(exptime - ramp) > step:
+        remark = Remark(
+            "EXPTIME is not (NREADS - 1) x FRMTIME",
+            f"EXPTIME = {exptime:.3f} s, but (NREADS - 1) x FRMTIME = {ramp:.3f} s",
+            "EXPTIME is used",
+        )
+        return exptime, "", (remark,)
+    return exptime, "", ()
+
+
+def _found(key: str, value: Value | None) -> str:
     return f"{key} is missing" if value is None or value == "" else f'{key} = "{value}"'

@@ -6,10 +6,12 @@ One bad file never stops the others.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from apero_dask.core.errors import Finding, Findings, UserError, one_line
@@ -18,7 +20,7 @@ from apero_dask.core.names import ObjectNames
 from apero_dask.instruments import Instrument
 from apero_dask.io import cache as index_cache
 from apero_dask.io.cache import Record, Records
-from apero_dask.io.identify import KEYWORDS, Identifier, Remark
+from apero_dask.io.identify import KEYWORDS, Identifier, Remark, keyword_values
 from apero_dask.io.primary import HeaderError, read_primary
 from apero_dask.io.walk import list_raw, printable
 
@@ -80,6 +82,31 @@ def scan(
     UserError
         ``E-DATA-ROOT`` if the raw tree cannot be listed.
     """
+    with _collector_paused():
+        return _scan(raw, instrument, now_mjd, cache, names or ObjectNames(), workers or WORKERS, rescan)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the cycle collector: it would walk through millions of new objects, none of them in a cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _scan(
+    raw: Path,
+    instrument: Instrument,
+    now_mjd: float,
+    cache: Path | None,
+    names: ObjectNames,
+    workers: int,
+    rescan: bool,
+) -> FrameIndex:
     found = Findings()
     before = index_cache.Loaded()
     if cache is not None:
@@ -92,13 +119,13 @@ def scan(
         if not rescan:
             action = "the raw tree is scanned although a scan was not wanted"
             found.add("I-INDEX", path=cache or "(none)", problem="cannot be used", action=action)
-        records, settled, left_out = _read_tree(raw, before.records, workers or WORKERS)
+        records, settled, left_out = _read_tree(raw, before.records, workers)
         if cache is not None and (settled != before.records or not before.exists):
             problem = index_cache.save(cache, raw, settled)
             if problem:
                 action = "the next scan reads all headers again"
                 found.add("I-INDEX", path=cache, problem=problem, action=action)
-    identifier = Identifier(instrument, names if names is not None else ObjectNames(), now_mjd)
+    identifier = Identifier(instrument, names, now_mjd)
     frames, remarks, unknown = _identify(records, identifier, left_out)
     found.extend(_report(left_out, remarks, unknown))
     return FrameIndex.of(frames, found)
@@ -158,8 +185,8 @@ def _read_files(raw: str, files: list[tuple[str, str]]) -> list[tuple[Record | N
                 record = Record(error.size, error.mtime_ns, "", failure)
             results.append((record, failure))
         else:
-            values = tuple(map(header.values.get, KEYWORDS))
-            results.append((Record(header.size, header.mtime_ns, header.digest, values), ("", "")))
+            shared, own = keyword_values(header.values)
+            results.append((Record(header.size, header.mtime_ns, header.digest, shared, own), ("", "")))
     return results
 
 
@@ -170,18 +197,15 @@ def _identify(
     frames: list[RawFrame] = []
     remarks: list[tuple[RawFrame, Remark]] = []
     unknown: list[tuple[RawFrame, str]] = []
-    for night, files in records.items():
-        for name, record in files.items():
+    for night, files in sorted(records.items()):
+        for name, record in sorted(files.items()):
             path = f"{night}/{name}"
             if not record.digest:
-                reason, note = record.values
+                reason, note = record.shared
                 left_out.append((path, str(reason), str(note)))
                 continue
-            header = {
-                key: value for key, value in zip(KEYWORDS, record.values, strict=True) if value is not None
-            }
-            result = identifier.identify(
-                header, obs_dir=night, path=path, size=record.size, digest=record.digest
+            result = identifier.identify_values(
+                record.shared, record.own, night, path, record.size, record.digest
             )
             frame = result.frame
             if frame is None:
