@@ -89,7 +89,13 @@ class Work:
     volatile: tuple[tuple[str, str], ...] = ()
     """Header values fixed by the driver when the run was first submitted: date and process of the invocation."""
     threads: int = 1
+    memory_mb: int = 0
+    """Memory the run is scheduled with."""
     attempt: int = 1
+    force: bool = False
+    """Compute even if a finished marker is there: its products were found damaged."""
+    members: tuple[str, ...] = ()
+    """Unused for recipes; keys of the runs an internal node gathers."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
@@ -121,6 +127,10 @@ class TaskOutcome:
     qc: tuple[QCTest, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
     """(code, text) of run-time messages."""
+    cause: str = ""
+    """Why a run must be looked at again: ``deferred``, ``damaged``, ``transient``, ``memory``, ``storage``."""
+    damaged: tuple[str, ...] = ()
+    """Inputs whose content differs from what their producer wrote."""
     error: str = ""
     """What went wrong, in one line."""
     details: str = ""

@@ -77,7 +77,7 @@ def critical_path(plan: Plan, order: list[str]) -> tuple[float, list[str]]:
     came_from: dict[str, str] = {}
     for key in order:
         item = plan.by_key[key]
-        before = _optimistic(item)
+        before = optimistic_edges(item)
         best = max(before, key=lambda k: (finish.get(k, 0.0), k), default="")
         if best:
             came_from[key] = best
@@ -92,7 +92,8 @@ def critical_path(plan: Plan, order: list[str]) -> tuple[float, list[str]]:
     return finish[last], [key for key in reversed(chain) if isinstance(plan.by_key[key], Task)]
 
 
-def _optimistic(item: Task | Node) -> list[str]:
+def optimistic_edges(item: Task | Node) -> list[str]:
+    """Keys a run or node waits for when nothing fails: every selection takes its first candidate."""
     if isinstance(item, Node):
         return [*item.members, *item.fallback]
     first = [s.candidates[0].source for s in item.selections if s.candidates and s.candidates[0].source]

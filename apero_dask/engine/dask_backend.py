@@ -1,0 +1,123 @@
+"""Runs work on the workers of a dask cluster."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+from distributed import Client, Future
+
+from apero_dask.core.work import TaskOutcome, Work
+from apero_dask.engine.backend import Lost, Runner
+from apero_dask.engine.worker import run_task
+
+MEMORY = "memory_mb"
+THREADS = "threads"
+SETTINGS = {
+    # The engine counts losses itself and knows which run was really executing; dask cannot.
+    "distributed.scheduler.allowed-failures": 0,
+    # A run waits at the scheduler, where a free worker takes it, not in the queue of a busy worker.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # A worker that is stopped for half a minute returns; it is not dead.
+    "distributed.scheduler.worker-ttl": "5 minutes",
+    # Recipes hold planes in memory on purpose; pausing or spilling tiny results helps nobody.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
+"""dask settings the engine relies on; to be set before a scheduler or worker starts."""
+
+
+class DaskBackend:
+    """Backend over any ``Client``: one future per run, results consumed and released as they complete.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected client; closing it is left to whoever made it.
+    runner : callable
+        Function that executes work, importable on the workers.
+    use_resources : bool
+        Workers declare ``memory_mb`` and ``threads``, and runs ask for them.
+    """
+
+    look_ahead = True
+
+    def __init__(self, client: Client, runner: Runner = run_task, use_resources: bool = True) -> None:
+        self._client = client
+        self._runner = runner
+        self._use_resources = use_resources
+        self._futures: dict[str, Future] = {}
+        self._keys: dict[str, str] = {}
+        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+
+    @property
+    def slots(self) -> int:
+        """Threads of all workers."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory of the largest worker."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return max((int(w["resources"].get(MEMORY, 0)) for w in workers), default=0)
+
+    def submit(self, work: Work, dask_key: str, priority: int, upstream: Sequence[str]) -> None:
+        """Submit one run; outcomes of ``upstream`` travel from worker to worker."""
+        before = [self._futures[key] for key in upstream if key in self._futures]
+        resources: dict[str, Any] = {}
+        if self._use_resources:
+            resources = {MEMORY: work.memory_mb, THREADS: work.threads}
+        future = self._client.submit(
+            self._runner,
+            work,
+            before,
+            key=dask_key,
+            priority=-priority,
+            resources=resources,
+            retries=0,
+            pure=False,
+        )
+        self._futures[dask_key] = future
+        self._keys[dask_key] = work.key
+        future.add_done_callback(self._ended.put)
+
+    def wait(self, timeout: float) -> list[TaskOutcome | Lost]:
+        """Outcomes since the last call; waits for the first one at most ``timeout`` seconds."""
+        done: list[Future] = []
+        try:
+            done.append(self._ended.get(timeout=timeout))
+            while True:
+                done.append(self._ended.get_nowait())
+        except queue.Empty:
+            pass
+        current = [f for f in done if self._futures.get(f.key) is f]
+        finished = [f for f in current if f.status == "finished"]
+        results: list[TaskOutcome | Lost] = []
+        if finished:
+            results += self._client.gather(finished, errors="skip")
+        answered = {o.key for o in results if isinstance(o, TaskOutcome)}
+        for future in current:
+            if self._keys[future.key] in answered:
+                continue
+            # Lost on its way here, or lost with its worker: the run has to be looked at again.
+            text = str(future.exception()) if future.status == "error" else f"result was lost ({future.status})"
+            results.append(Lost(future.key, self._keys[future.key], text))
+        for future in current:
+            del self._futures[future.key]
+            del self._keys[future.key]
+            future.release()
+        return results
+
+    def cancel(self, dask_keys: Sequence[str]) -> None:
+        """Cancel runs that have not started."""
+        futures = [self._futures.pop(key) for key in dask_keys if key in self._futures]
+        for key in dask_keys:
+            self._keys.pop(key, None)
+        if futures:
+            self._client.cancel(futures, force=True)
+
+    def close(self) -> None:
+        """Release all futures."""
+        self.cancel(list(self._futures))
