@@ -140,18 +140,36 @@ def read_record(archive: Archive) -> dict[str, str] | None:
     return {row["file"]: row["digest"] for row in rows}
 
 
-def write_record(
-    archive: Archive, specs: Sequence[FrameSpec], digests: Sequence[str], configuration: str
-) -> None:
-    """Write the list of frames with their digests, and the configuration beside it."""
+def short_record(archive: Archive, specs: Sequence[FrameSpec], digests: Sequence[str]) -> str:
+    """Record of an archive of headers: files and digests only."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "dprtype", "index", "faults", "digest"))
     for spec, digest in zip(specs, digests, strict=True):
         name = archive.raw(spec).relative_to(archive.root).as_posix()
         writer.writerow((name, spec.dprtype, spec.index, " ".join(spec.faults), digest))
-    write_file(archive.truth_folder / CONFIGURATION, [configuration.encode()])
-    write_file(archive.truth_folder / RECORD, [out.getvalue().encode()])
+    return out.getvalue()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete half-written files of processes that no longer exist (killed, or the machine went down)."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".*.part"):
+        owner = path.name.split(".")[-2]
+        with storage_errors(path):
+            if owner.isdigit() and not _alive(int(owner)):
+                path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_carry_on(archive: Archive, specs: Sequence[FrameSpec], digests: Sequence[str]) -> None:

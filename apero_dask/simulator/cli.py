@@ -91,12 +91,16 @@ def _configuration(options: argparse.Namespace):
         changes["instrument"] = "SPIROU_MINI"
     if options.seed is not None:
         changes["seed"] = options.seed
+    if options.no_truth_images:
+        changes["output"] = replace(config.output, truth_images=False)
+    if options.assets is not None:
+        changes["lines"] = replace(config.lines, folder=str(options.assets))
     return replace(config, **changes)
 
 
 def _simulate(options: argparse.Namespace) -> int:
     from apero_dask.simulator.archive import Archive
-    from apero_dask.simulator.runner import run_headers
+    from apero_dask.simulator.runner import run_campaign, run_headers
     from apero_dask.simulator.settings import ConfigError
 
     if options.out is None:
@@ -107,7 +111,8 @@ def _simulate(options: argparse.Namespace) -> int:
     archive = Archive(options.out.absolute())
     started = time.monotonic()
     progress = _Progress()
-    summary = run_headers(config, archive, options.workers, progress)
+    run = run_headers if options.headers_only else run_campaign
+    summary = run(config, archive, options.workers, progress)
     progress.end()
     print(
         f"{summary.frames} frames of campaign '{config.campaign.name}' ({config.instrument}, "

@@ -16,9 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apero_dask.simulator.atmosphere import AtmosphereConfig
 from apero_dask.simulator.campaign import CampaignConfig
+from apero_dask.simulator.cavity import CavityConfig
 from apero_dask.simulator.detector import DetectorConfig
 from apero_dask.simulator.epochs import EpochConfig
+from apero_dask.simulator.lines import LinesConfig
+from apero_dask.simulator.optics import OpticsConfig
+from apero_dask.simulator.scene import SceneConfig
 from apero_dask.simulator.settings import (
     ConfigError,
     check_section,
@@ -28,7 +33,9 @@ from apero_dask.simulator.settings import (
     toml_value,
     unknown_key_message,
 )
-from apero_dask.simulator.tables import GeometryConfig
+from apero_dask.simulator.sources import SourcesConfig
+from apero_dask.simulator.tables import GeometryConfig, load_instrument
+from apero_dask.simulator.truth import OutputConfig
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,16 @@ class SimulatorConfig:
     seed: int = 1
     """Every random number follows from it, the frame index and the name of the effect."""
     geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    optics: OpticsConfig = field(default_factory=OpticsConfig)
+    cavity: CavityConfig = field(default_factory=CavityConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    atmosphere: AtmosphereConfig = field(default_factory=AtmosphereConfig)
+    lines: LinesConfig = field(default_factory=LinesConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     campaign: CampaignConfig = field(default_factory=CampaignConfig)
     epochs: EpochConfig = field(default_factory=EpochConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
         convert(self.seed, int, "seed")
@@ -50,6 +64,7 @@ class SimulatorConfig:
             raise ConfigError(f"seed = {self.seed!r}: expected a whole number from 0; choose another 'seed'.")
         for name, section in self.sections().items():
             check_section(section, name)
+        load_instrument(self.instrument, self.geometry)
 
     def sections(self) -> dict[str, Any]:
         """Sections by name, in the order of the document."""

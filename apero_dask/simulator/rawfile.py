@@ -66,12 +66,12 @@ def image_unit(
 
     Parameters
     ----------
-    image : uint8, int16, int32, float32 or float64, any shape; axes as in numpy, slowest first
+    image : uint8, int16, int32, int64, float32 or float64, any shape; axes as in numpy, slowest first
     name : EXTNAME
     unit : BUNIT, left out when empty
     cards : further cards
     """
-    bitpix = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64}[image.dtype.str[1:]]
+    bitpix = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}[image.dtype.str[1:]]
     header: list[Card] = [
         ("XTENSION", "IMAGE", "Image extension"),
         ("BITPIX", bitpix, "Bits per pixel"),
