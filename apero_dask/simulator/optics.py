@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from apero_dask.simulator.settings import setting, switch
 from apero_dask.simulator.streams import stream
 
 if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
+
     from apero_dask.simulator.traces import OrderMaps
 
 C_KMS = 299792.458
@@ -126,13 +129,17 @@ def throughput(config: OpticsConfig, wave_nm: np.ndarray) -> np.ndarray:
 
     Constant beyond the first and last wavelength.
     """
-    from scipy.interpolate import PchipInterpolator
-
     if not config.throughput:
         return np.ones_like(wave_nm)
-    grid = np.array(config.throughput_wave_nm)
-    curve = PchipInterpolator(grid, np.array(config.throughput_relative))
-    return curve(np.clip(wave_nm, grid[0], grid[-1]))
+    grid = config.throughput_wave_nm
+    return _throughput_curve(grid, config.throughput_relative)(np.clip(wave_nm, grid[0], grid[-1]))
+
+
+@lru_cache(maxsize=4)
+def _throughput_curve(wave: tuple[float, ...], values: tuple[float, ...]) -> PchipInterpolator:
+    from scipy.interpolate import PchipInterpolator
+
+    return PchipInterpolator(np.array(wave), np.array(values))
 
 
 def blaze(config: OpticsConfig, seed: int, constant_nm: float, maps: OrderMaps) -> np.ndarray:

@@ -153,7 +153,9 @@ class OrderLight:
         maps = exposure.epoch.maps
         self.x = maps.x
         self.points = (len(maps.x) - 1) * SUB + 1
+        # Terms below 1e-13 nm are rounding.
         series = maps.wave_series[fibre, order]
+        series = series[: np.flatnonzero(np.abs(series) > 1e-13)[-1] + 1]
         self.wave = chebyshev_on_grid(series, maps.x[0], maps.x[-1], maps.x[0], 1.0 / SUB, self.points)
         self.node_wave = maps.wave[fibre, order]
         self.kms_per_column = C_KMS * np.gradient(self.wave) * SUB / self.wave

@@ -98,13 +98,20 @@ def lsf_kernels(fwhm_px, exponent, skew, sub, half):
     for k in range(count):
         scale = fwhm_px[k] * to_scale * sub
         total = 0.0
-        for j in range(2 * half + 1):
-            z = (j - half) / scale
-            value = math.exp(-0.5 * z * z) if exponent == 2.0 else math.exp(-0.5 * abs(z) ** exponent)
-            if skew != 0.0:
-                value *= max(1.0 + skew * (2.0 * z * z * z - 3.0 * z) / math.sqrt(3.0), 0.0)
-            out[k, j] = value
-            total += value
+        value = 1.0
+        # The ratio of neighbouring samples of a Gaussian is itself a geometric sequence.
+        ratio = math.exp(-0.5 / (scale * scale))
+        decrease = ratio * ratio
+        for j in range(half + 1):
+            z = j / scale
+            if exponent != 2.0:
+                value = math.exp(-0.5 * z**exponent)
+            odd = skew * (2.0 * z * z * z - 3.0 * z) / math.sqrt(3.0)
+            out[k, half + j] = value * max(1.0 + odd, 0.0)
+            out[k, half - j] = value * max(1.0 - odd, 0.0)
+            total += out[k, half + j] + (out[k, half - j] if j > 0 else 0.0)
+            value *= ratio
+            ratio *= decrease
         for j in range(2 * half + 1):
             out[k, j] /= total
     return out
@@ -130,7 +137,7 @@ def spread(spectrum, kernels, sub):
 
 @njit(cache=True, nogil=True)
 def cumulate(spectrum, sub, total, moment):
-    """Integrals of a density per column over the fine grid, for exact integration over any interval.
+    """Integrals of a density per column over the fine grid, for integration over any interval.
 
     ``total[i]`` is the integral from the first point to point i.  ``moment[i]`` is the integral of (x - node)
     times the density from the last node at or before the point, a node being every ``sub``-th point; for
