@@ -102,7 +102,9 @@ class DaskBackend:
             if self._keys[future.key] in answered:
                 continue
             # Lost on its way here, or lost with its worker: the run has to be looked at again.
-            text = str(future.exception()) if future.status == "error" else f"result was lost ({future.status})"
+            text = (
+                str(future.exception()) if future.status == "error" else f"result was lost ({future.status})"
+            )
             results.append(Lost(future.key, self._keys[future.key], text))
         for future in current:
             del self._futures[future.key]

@@ -32,7 +32,16 @@ from apero_dask.io.trees import Trees
 STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 """The data trees cannot be written: every further run would fail in the same way."""
 TRANSIENT = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENFILE, errno.EMFILE, errno.EINTR}
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ENFILE,
+        errno.EMFILE,
+        errno.EINTR,
+    }
 )
 """A file server or the machine was busy; the same run may pass next time."""
 THREAD_VARIABLES = (
@@ -157,7 +166,8 @@ def started_mark(work: Work, trees: Trees) -> Iterator[None]:
     path = started_path(trees.log, work.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "attempt": work.attempt}), encoding="utf-8"
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "attempt": work.attempt}),
+        encoding="utf-8",
     )
     try:
         yield
@@ -220,7 +230,9 @@ def _run(work: Work, trees: Trees) -> TaskOutcome:
     except DataError as error:
         return ended(State.FAILED_ERROR, error=str(error), log=log_name)
     except ContractError as error:
-        return ended(State.FAILED_ERROR, error=f"defect of the recipe: {error}", details=traceback.format_exc())
+        return ended(
+            State.FAILED_ERROR, error=f"defect of the recipe: {error}", details=traceback.format_exc()
+        )
     except MemoryError as error:
         return ended(State.FAILED_WORKER, cause="memory", error=f"out of memory: {error}")
     except OSError as error:
@@ -274,7 +286,11 @@ def _reduce(work: Work, trees: Trees, log: logging.Logger) -> TaskOutcome:
             invocation=work.invocation,
         ),
     )
-    failed = [f"{test.name} = {test.value} ({test.logic})" for test in tests if not test.passed and not test.informative]
+    failed = [
+        f"{test.name} = {test.value} ({test.logic})"
+        for test in tests
+        if not test.passed and not test.informative
+    ]
     return TaskOutcome(
         work.key,
         work.identity,

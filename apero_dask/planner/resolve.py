@@ -123,6 +123,21 @@ class Resolver:
             return Progress()
         return self._follow({key: state}, [], [])
 
+    def rebind(self, key: str) -> Binding:
+        """Binding of a run that was skipped and has to be computed after all.
+
+        Raises
+        ------
+        KeyError
+            If the plan has no such run.
+        ValueError
+            If what it depends on does not allow to start it.
+        """
+        state = self._judge(key)
+        if state is not None:
+            raise ValueError(f"{key} cannot be computed again: it would end {state}")
+        return self.bindings[key]
+
     def stop(self, started: Iterable[str]) -> Progress:
         """End every run that has neither ended nor started as BLOCKED_STOP."""
         running = set(started)

@@ -1,0 +1,121 @@
+"""Root causes: why runs failed or were blocked, folded to one line a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from apero_dask.core.outcome import State
+from apero_dask.core.plan import MISSING, STORED, Node, Plan, Task
+from apero_dask.planner.resolve import Resolver
+
+
+def name_of(item: Task | Node) -> str:
+    """Run in words: step and what it works on."""
+    if isinstance(item, Node):
+        return item.key
+    return f"{item.step.short} {item.object or item.obs_dir} {item.stem}".replace("  ", " ").strip()
+
+
+def _unusable(resolver: Resolver, key: str) -> bool:
+    return key in resolver.states and not resolver.passed(key)
+
+
+def parents(plan: Plan, resolver: Resolver, key: str) -> list[str]:
+    """Runs and nodes that kept a run from starting, the deciding kind first."""
+    item = plan.by_key[key]
+    if isinstance(item, Node):
+        return [k for k in (*item.members, *item.fallback) if _unusable(resolver, k)]
+    if item.gate and _unusable(resolver, item.gate):
+        return [item.gate]
+    found: list[str] = []
+    for inputs in item.inputs:
+        if inputs.required and not any(
+            p == STORED or (p != MISSING and not _unusable(resolver, p)) for p in inputs.producers
+        ):
+            found += [p for p in inputs.producers if p not in (STORED, MISSING)]
+    found += [k for k in item.depends if _unusable(resolver, k)]
+    if not found:
+        for selection in item.selections:
+            sources = [c.source for c in selection.candidates if c.source]
+            if (
+                sources
+                and all(_unusable(resolver, s) for s in sources)
+                and len(sources) == len(selection.candidates)
+            ):
+                found += sources
+    return list(dict.fromkeys(found))
+
+
+def root_causes(plan: Plan, resolver: Resolver, key: str) -> list[str]:
+    """First runs in the chain behind a run that did not start; the run itself if nothing is behind it."""
+    roots: dict[str, None] = {}
+    seen = {key}
+    todo = [key]
+    while todo:
+        current = todo.pop()
+        behind = parents(plan, resolver, current) if _never_started(resolver, current) else []
+        if not behind and current != key:
+            roots[current] = None
+        for parent in behind:
+            if parent not in seen:
+                seen.add(parent)
+                todo.append(parent)
+    return list(roots) or [key]
+
+
+def _never_started(resolver: Resolver, key: str) -> bool:
+    state = resolver.states.get(key)
+    return state is not None and (state.blocked or state in (State.FAILED_INPUT, State.FAILED_CALIB))
+
+
+def explain(plan: Plan, resolver: Resolver, key: str, state: State) -> str:
+    """Why a run or node ended without starting, in one line."""
+    item = plan.by_key[key]
+    if state is State.DONE or state.skipped:
+        return ""
+    if state is State.BLOCKED_STOP:
+        return "not started: STOP_AT_EXCEPTION"
+    behind = parents(plan, resolver, key)
+    words = ", ".join(f"{name_of(plan.by_key[k])} ended {resolver.states[k]}" for k in behind[:3])
+    more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
+    if state is State.FAILED_CALIB:
+        missing = ""
+        if isinstance(item, Task):
+            empty = [
+                "/".join(s.kinds)
+                for s in item.selections
+                if not s.optional and all(c.source and _unusable(resolver, c.source) for c in s.candidates)
+            ]
+            missing = f"no {', '.join(empty)} passed quality control" if empty else ""
+        else:
+            missing = "no telluric transmission passed quality control"
+        return "; ".join(text for text in (missing, words + more) if text)
+    if state is State.FAILED_INPUT and not words:
+        return "no input file is there"
+    return words + more
+
+
+@dataclass(slots=True)
+class Cause:
+    """One root cause and everything it stopped."""
+
+    key: str
+    state: State
+    error: str
+    blocked: list[str] = field(default_factory=list)
+
+
+def fold(plan: Plan, resolver: Resolver, errors: Mapping[str, str]) -> list[Cause]:
+    """Root causes in plan order, each with the runs it stopped."""
+    causes: dict[str, Cause] = {}
+    for key, item in plan.by_key.items():
+        state = resolver.states.get(key)
+        if state is None or isinstance(item, Node) or not (state.failed or state.blocked):
+            continue
+        for root in root_causes(plan, resolver, key)[:1]:
+            cause = causes.setdefault(root, Cause(root, resolver.states[root], errors.get(root, "")))
+            if root != key:
+                cause.blocked.append(key)
+    order = {key: number for number, key in enumerate(plan.by_key)}
+    return sorted(causes.values(), key=lambda cause: order[cause.key])

@@ -1,0 +1,256 @@
+"""sqlite index of markers, invocations and calibrations beside the data.
+
+Written by the driver alone.  It is an index: losing it loses nothing, it is filled again from the markers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from apero_dask.core.outcome import Marker
+from apero_dask.core.work import TaskOutcome
+from apero_dask.io.markers import FOLDER, marker_path, read_marker
+
+DATABASE = "state.sqlite"
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS markers (identity TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS invocations (
+    invocation TEXT PRIMARY KEY, command TEXT NOT NULL, run_name TEXT NOT NULL, instrument TEXT NOT NULL,
+    started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', status INTEGER, finished INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE IF NOT EXISTS runs (
+    invocation TEXT NOT NULL, key TEXT NOT NULL, short TEXT NOT NULL, place TEXT NOT NULL, stem TEXT NOT NULL,
+    identity TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL,
+    cpu_s REAL NOT NULL, peak_mb REAL NOT NULL, log TEXT NOT NULL, PRIMARY KEY (invocation, key));
+"""
+
+
+class StateError(Exception):
+    """The state database cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One start of the command, or several that continue each other."""
+
+    invocation: str
+    command: str
+    """Digest of data root, instrument, content of the run file and options."""
+    started: str
+    status: int | None
+    finished: bool
+    """Came to its end: it is not continued."""
+    attempts: int
+
+
+class Store:
+    """State of one data root.
+
+    Parameters
+    ----------
+    log : Path
+        Log tree; holds the database and the markers.
+    write : bool
+        False: read only, for status commands beside a running driver.
+    """
+
+    def __init__(self, log: Path, write: bool = True) -> None:
+        self.log = log
+        self.path = log / DATABASE
+        self.rebuilt = False
+        """The database was lost or damaged and was filled from the markers."""
+        if write:
+            log.mkdir(parents=True, exist_ok=True)
+            self._db = self._open_for_writing()
+        else:
+            if not self.path.exists():
+                raise StateError(f"{self.path} does not exist: nothing was reduced here yet")
+            self._db = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=30.0)
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        fresh = not self.path.exists()
+        try:
+            return self._connected(fresh)
+        except sqlite3.DatabaseError:
+            aside = self.path.with_suffix(".damaged")
+            self.path.replace(aside)
+            return self._connected(True)
+
+    def _connected(self, fresh: bool) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
+        try:
+            # No write-ahead log: its shared memory does not work on network file systems, and readers are few.
+            db.execute("PRAGMA journal_mode = TRUNCATE")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA quick_check").fetchone()
+            db.executescript(_TABLES)
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+            found = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()[0]
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        if found != str(SCHEMA):
+            db.close()
+            raise StateError(
+                f"{self.path} has layout {found}, this version writes {SCHEMA}; move it away, it is made anew"
+            )
+        self.rebuilt = fresh and (self.log / FOLDER).is_dir()
+        return db
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # -- markers ----------------------------------------------------------------------------
+
+    def reconcile(self) -> int:
+        """Take up markers that were left after the last commit, drop those whose file is gone; number changed."""
+        known = {row[0] for row in self._db.execute("SELECT identity FROM markers")}
+        base = self.log / FOLDER
+        there: set[str] = set()
+        if base.is_dir():
+            for folder in base.iterdir():
+                if folder.is_dir():
+                    there.update(path.name[:-5] for path in folder.glob("*.json"))
+        new = [
+            marker
+            for identity in sorted(there - known)
+            if (marker := read_marker(marker_path(self.log, identity))) is not None
+        ]
+        gone = sorted(known - there)
+        if new or gone:
+            with self.transaction() as db:
+                db.executemany("DELETE FROM markers WHERE identity = ?", [(i,) for i in gone])
+                _insert_markers(db, new)
+        return len(new) + len(gone)
+
+    def add_markers(self, identities: Iterable[str]) -> None:
+        """Take up the markers of runs that just ended."""
+        found = [m for i in identities if (m := read_marker(marker_path(self.log, i))) is not None]
+        with self.transaction() as db:
+            _insert_markers(db, found)
+
+    def markers(self) -> list[Marker]:
+        """All markers, in the order of their identities."""
+        rows = self._db.execute("SELECT record FROM markers ORDER BY identity")
+        return [Marker.from_json(json.loads(row[0])) for row in rows]
+
+    # -- files ------------------------------------------------------------------------------
+
+    def verified(self) -> dict[str, tuple[int, int, str]]:
+        """(size, modification time, digest) of files at their last verification, by path."""
+        return {row[0]: row[1:] for row in self._db.execute("SELECT path, size, mtime_ns, digest FROM files")}
+
+    def set_verified(self, files: Iterable[tuple[str, int, int, str]]) -> None:
+        """Remember what files looked like when their digest was found."""
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", list(files))
+
+    # -- invocations ------------------------------------------------------------------------
+
+    def unfinished(self, command: str) -> Invocation | None:
+        """Last invocation of the same command, if it did not come to its end."""
+        row = self._db.execute(
+            "SELECT invocation, command, started, status, finished, attempts FROM invocations "
+            "WHERE command = ? ORDER BY rowid DESC LIMIT 1",
+            (command,),
+        ).fetchone()
+        if row is None or row[4]:
+            return None
+        return Invocation(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+
+    def begin(self, invocation: str, command: str, run_name: str, instrument: str, started: str) -> None:
+        """Note the start of an invocation, or that it is continued."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO invocations (invocation, command, run_name, instrument, started) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (invocation) DO UPDATE SET attempts = attempts + 1, ended = '', status = NULL",
+                (invocation, command, run_name, instrument, started),
+            )
+
+    def end(self, invocation: str, ended: str, status: int, finished: bool) -> None:
+        """Note the end of an invocation."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE invocations SET ended = ?, status = ?, finished = ? WHERE invocation = ?",
+                (ended, status, int(finished), invocation),
+            )
+
+    def last_invocation(self) -> str | None:
+        """Name of the newest invocation."""
+        row = self._db.execute("SELECT invocation FROM invocations ORDER BY rowid DESC LIMIT 1").fetchone()
+        return row[0] if row else None
+
+    def add_outcomes(self, invocation: str, rows: Iterable[tuple[TaskOutcome, str, str, str]]) -> None:
+        """Store how runs ended: (outcome, short, night or object, stem), and their markers, in one transaction."""
+        listed = list(rows)
+        found = [
+            marker
+            for outcome, *_ in listed
+            if outcome.outputs
+            and (marker := read_marker(marker_path(self.log, outcome.identity))) is not None
+        ]
+        with self.transaction() as db:
+            _insert_markers(db, found)
+            db.executemany(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        invocation,
+                        o.key,
+                        short,
+                        place,
+                        stem,
+                        o.identity,
+                        o.state.value,
+                        o.cause,
+                        o.error,
+                        o.wall_s,
+                        o.cpu_s,
+                        o.peak_mb,
+                        o.log,
+                    )
+                    for o, short, place, stem in listed
+                ],
+            )
+
+    def runs(self, invocation: str) -> list[sqlite3.Row]:
+        """Rows of the runs of one invocation by run key."""
+        cursor = self._db.cursor()
+        cursor.row_factory = sqlite3.Row
+        return cursor.execute(
+            "SELECT * FROM runs WHERE invocation = ? ORDER BY key", (invocation,)
+        ).fetchall()
+
+    def durations(self) -> dict[str, float]:
+        """Mean wall time of finished runs by short name, s."""
+        rows = self._db.execute("SELECT short, AVG(wall_s) FROM runs WHERE state = 'DONE' GROUP BY short")
+        return {row[0]: float(row[1]) for row in rows}
+
+
+def _insert_markers(db: sqlite3.Connection, markers: Iterable[Marker]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO markers VALUES (?, ?)",
+        [(m.identity, json.dumps(m.to_json(), separators=(",", ":"))) for m in markers],
+    )
