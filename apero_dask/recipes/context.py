@@ -1,0 +1,493 @@
+"""What a recipe body may do: read its inputs and calibrations, judge, record, save.
+
+A body never sees the plan, the engine, the clock or a database.  Everything it wrote becomes visible in one
+step after it has ended; whatever goes wrong before leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from apero_dask.core.declare import OptionValue, Recipe, registered
+from apero_dask.core.errors import ContractError, render
+from apero_dask.core.outcome import OutputRecord
+from apero_dask.core.products import KINDS
+from apero_dask.core.work import QCTest, Work
+from apero_dask.instruments import Instrument
+from apero_dask.io.markers import absolute
+from apero_dask.io.trees import Trees
+from apero_dask.recipes.chosen import Chosen, find_calibration
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.cards import Card
+    from apero_dask.io.fits import FitsFile
+    from apero_dask.io.fitswriter import Image, Table, Written
+
+
+class Cache(Protocol):
+    """Keeps what many runs of one process share; see :meth:`RecipeContext.cached`."""
+
+    def get(self, key: str, loader: Callable[[], Any]) -> Any:
+        """Value kept under ``key``, or the result of ``loader``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One row of PARAM_TABLE."""
+
+    name: str
+    value: OptionValue | None
+    source: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeResult:
+    """What a recipe body did."""
+
+    outputs: tuple[OutputRecord, ...]
+    qc: tuple[QCTest, ...]
+    messages: tuple[tuple[str, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all deciding quality-control tests passed."""
+        return all(test.passed for test in self.qc if not test.informative)
+
+
+@dataclass(slots=True)
+class _Saved:
+    kind: str
+    fibre: str
+    path: str
+    temporary: Path
+    target: Path
+    written: Written
+
+
+class RecipeContext:
+    """Inputs, calibrations, options and products of one run.
+
+    Parameters
+    ----------
+    work
+        The run.
+    trees
+        Where the data are.
+    instrument
+        Description of the instrument.
+    cache
+        Shared by the runs of a process, or None to load everything anew.
+    log
+        Receives what the body reports while it works.
+
+    Raises
+    ------
+    ContractError
+        The recipe is not registered.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        trees: Trees,
+        instrument: Instrument,
+        cache: Cache | None = None,
+        log: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+    ) -> None:
+        recipe = registered().get(work.recipe)
+        if recipe is None:
+            raise ContractError(f"{work.recipe} is not a registered recipe")
+        self.work, self.trees, self.instrument = work, trees, instrument
+        self.recipe: Recipe = recipe
+        self.log = log if log is not None else logging.getLogger(f"apero_dask.recipes.{work.recipe}")
+        self._cache = cache
+        self._tests: list[QCTest] = []
+        self._parameters: dict[str, Parameter] = {}
+        self._messages: list[tuple[str, str]] = []
+        self._saved: list[_Saved] = []
+
+    # Reading
+
+    def input(self, argument: str) -> tuple[Path, ...]:
+        """Files of an argument that survived, in canonical order; empty for an optional one without files.
+
+        Raises
+        ------
+        ContractError
+            The recipe declares no such argument.
+        """
+        if all(argument != declared.name for declared in self.recipe.arguments):
+            raise ContractError(f"{self.recipe.name} declares no argument {argument}")
+        files = dict(self.work.inputs).get(argument, ())
+        return tuple(absolute(self.trees, file.path) for file in files)
+
+    def open(self, path: Path) -> FitsFile:
+        """Opened file, its structure checked.
+
+        Raises
+        ------
+        DataError, OSError
+            See :class:`apero_dask.io.fits.FitsFile`.
+        """
+        from apero_dask.io.fits import FitsFile
+
+        return FitsFile(path)
+
+    def calibration(self, kind: str, fibre: str = "") -> Chosen | None:
+        """The file of a calibration kind chosen for this run; None for an optional one that was not found.
+
+        Parameters
+        ----------
+        kind
+            Kind the recipe declares; the result names the fallback kind if that was taken.
+        fibre
+            Fibre it is for; products shared by a group of fibres are found by any of them.
+
+        Raises
+        ------
+        ContractError
+            Not declared, or the chosen set has no file for this fibre.
+        DataError
+            A file given by the user is not there.
+        """
+        return find_calibration(self.work, self.recipe, self.trees, self.instrument, kind, fibre)
+
+    def calibration_image(self, kind: str, fibre: str = "", extension: int | str = 1) -> np.ndarray | None:
+        """Pixels of a calibration, shared by the runs of the process and therefore read-only.
+
+        None for an optional calibration that was not found or a shipped first guess.
+        """
+        chosen = self.calibration(kind, fibre)
+        if chosen is None or chosen.path is None:
+            return None
+        path = chosen.path
+
+        def load() -> np.ndarray:
+            data = self.open(path).image(extension)
+            data.flags.writeable = False
+            return data
+
+        shared: np.ndarray = self.cached(f"{chosen.key} image {extension}", load)
+        return shared
+
+    def calibration_table(self, kind: str, extension: int | str, fibre: str = "") -> dict[str, Any] | None:
+        """Columns of a table of a calibration; as :meth:`calibration_image`."""
+        chosen = self.calibration(kind, fibre)
+        if chosen is None or chosen.path is None:
+            return None
+        path = chosen.path
+        table: dict[str, Any] = self.cached(
+            f"{chosen.key} table {extension}", lambda: self.open(path).table(extension)
+        )
+        return table
+
+    def cached(self, key: str, loader: Callable[[], Any]) -> Any:
+        """Result of ``loader``, from the cache of the process if there is one.  ``key`` names the content."""
+        return loader() if self._cache is None else self._cache.get(key, loader)
+
+    def option(self, name: str) -> OptionValue | None:
+        """Value of an option, the declared default if the user gave none.
+
+        Raises
+        ------
+        ContractError
+            The recipe declares no such option.
+        """
+        declared = self.recipe.option(name)
+        if declared is None:
+            raise ContractError(f"{self.recipe.name} declares no option {name}")
+        given: dict[str, OptionValue] = dict(self.work.options)
+        value = given.get(declared.name, declared.default)
+        return bool(value) if declared.kind == "switch" else value
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Random numbers that depend on the run and the purpose alone."""
+        import numpy as np
+
+        seed = hashlib.sha256(f"{self.work.identity}\0{purpose}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(seed[:16], "big"))
+
+    # Judging and recording
+
+    def qc(self, name: str, value: object, failed_if: str, passed: bool, informative: bool = False) -> None:
+        """Record a quality-control test.
+
+        Parameters
+        ----------
+        name
+            Quantity, e.g. ``SNR_HOTPIX``.
+        value
+            What was found.
+        failed_if
+            Condition under which it fails, e.g. ``SNR_HOTPIX < 10``.
+        passed
+            Whether it passed.
+        informative
+            Never a reason to fail.
+
+        Raises
+        ------
+        ContractError
+            A product has been saved already: its header would lack the test.
+        """
+        self._before_saving("a quality-control test")
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        self._tests.append(QCTest(name, text, failed_if, bool(passed), informative))
+        verdict = "passed" if passed else "informative" if informative else "FAILED"
+        self.log.info("QC %s = %s (fails if %s): %s", name, text, failed_if, verdict)
+
+    def parameter(
+        self, name: str, value: OptionValue | None, source: str = "", description: str = ""
+    ) -> None:
+        """Record a parameter for PARAM_TABLE; the same name again replaces it."""
+        self._before_saving("a parameter")
+        self._parameters[name] = Parameter(name, value, source or self.recipe.name, description)
+
+    def message(self, code: str, **values: object) -> None:
+        """Report something to the user, by message code.
+
+        Raises
+        ------
+        KeyError
+            The code does not exist, or a placeholder has no value.
+        """
+        text = render(code, **values)
+        self._messages.append((code, text))
+        self.log.warning("%s: %s", code, text)
+
+    # Saving
+
+    def save(
+        self,
+        kind: str,
+        main: Image | Table,
+        *further: Image | Table,
+        fibre: str = "",
+        header: Mapping[str, Any] | None = None,
+        inherit: FitsFile | None = None,
+    ) -> None:
+        """Write a product under a temporary name.
+
+        Parameters
+        ----------
+        kind, fibre
+            Product, one of those the run was planned to make.
+        main
+            First extension; it is named after the product whatever its name.
+        further
+            Further extensions in order; PARAM_TABLE is appended.
+        header
+            Own cards of the primary header: keyword -> value or (value, comment).
+        inherit
+            File whose header is carried over; None = the first input of the first argument.
+
+        Raises
+        ------
+        ContractError
+            Not planned, saved twice, a card twice, or a detector image in double precision.
+        OSError
+            The disk is full or the folder cannot be written; nothing is left behind.
+        """
+        from apero_dask.io.atomic import temporary_path
+        from apero_dask.io.fitswriter import write_fits
+        from apero_dask.io.provenance import VOLATILE
+
+        path = self._output(kind, fibre)
+        target = absolute(self.trees, path)
+        cards = self._cards(kind, fibre, header or {}, inherit)
+        extensions = (self._main(kind, main, cards), *further, self._parameter_table())
+        for extension in extensions:
+            self._check_precision(kind, extension)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writer = (self.work.key, self.work.identity, self.work.attempt, socket.gethostname(), os.getpid())
+        temporary = temporary_path(target, repr(writer))
+        try:
+            written = write_fits(temporary, cards, extensions, VOLATILE)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._saved.append(_Saved(kind, fibre, path, temporary, target, written))
+        self.log.info("wrote %s (%.1f MB)", target.name, written.size / 1e6)
+
+    def commit(self) -> tuple[OutputRecord, ...]:
+        """Rename everything saved to its final name.
+
+        Raises
+        ------
+        ContractError
+            A planned product was not saved.
+        OSError
+            A rename failed; temporary files are removed.
+        """
+        from apero_dask.io.atomic import publish
+
+        missing = {(k, f) for k, f, _ in self.work.outputs} - {(s.kind, s.fibre) for s in self._saved}
+        if missing:
+            self.discard()
+            names = ", ".join(" ".join(part for part in pair if part) for pair in sorted(missing))
+            raise ContractError(f"{self.recipe.name} ended without saving {names}")
+        saved, self._saved = self._saved, []
+        publish([(s.temporary, s.target) for s in saved])
+        return tuple(
+            OutputRecord(s.kind, s.fibre, s.path, s.written.size, s.written.digest, s.written.content)
+            for s in saved
+        )
+
+    def discard(self) -> None:
+        """Remove everything saved and not committed."""
+        saved, self._saved = self._saved, []
+        for product in saved:
+            product.temporary.unlink(missing_ok=True)
+
+    def tests(self) -> tuple[QCTest, ...]:
+        """Quality-control tests recorded so far."""
+        return tuple(self._tests)
+
+    def messages(self) -> tuple[tuple[str, str], ...]:
+        """(code, text) of messages so far."""
+        return tuple(self._messages)
+
+    # How it is done
+
+    def _before_saving(self, what: str) -> None:
+        if self._saved:
+            raise ContractError(
+                f"{self.recipe.name} recorded {what} after saving {self._saved[0].kind}: its header "
+                "lacks it. Judge first, then save."
+            )
+
+    def _output(self, kind: str, fibre: str) -> str:
+        for planned, planned_fibre, path in self.work.outputs:
+            if (planned, planned_fibre) == (kind, fibre):
+                if any((s.kind, s.fibre) == (kind, fibre) for s in self._saved):
+                    raise ContractError(f"{self.recipe.name} saved {kind} {fibre} twice".rstrip())
+                return path
+        raise ContractError(f"{self.recipe.name} saved {kind} {fibre}, which the run does not make".rstrip())
+
+    def _cards(self, kind: str, fibre: str, header: Mapping[str, Any], inherit: FitsFile | None) -> list[str]:
+        from apero_dask.io.cards import CardError, merged
+        from apero_dask.io.provenance import (
+            calibration_cards,
+            inherited,
+            input_cards,
+            process_cards,
+            quality_cards,
+        )
+
+        source = inherit
+        if source is None:
+            first = next((files[0] for _, files in self.work.inputs if files), None)
+            source = self.open(absolute(self.trees, first.path)) if first is not None else None
+        own: list[Card] = []
+        for keyword, value in header.items():
+            pair = value if isinstance(value, tuple) else (value, "")
+            own.append((keyword, _plain(pair[0]), pair[1]))
+        own += process_cards(self.work, kind, fibre)
+        own += input_cards(self.work)
+        own += calibration_cards(self.work, fibre, self.instrument)
+        own += quality_cards(self._tests)
+        try:
+            return merged(inherited(source.text) if source is not None else [], own)
+        except CardError as error:
+            raise ContractError(f"{self.recipe.name}, header of {kind} {fibre}: {error}") from error
+
+    def _main(self, kind: str, main: Image | Table, cards: list[str]) -> Image | Table:
+        from dataclasses import replace
+
+        from apero_dask.io.fitswriter import Table
+        from apero_dask.io.primary import parse_cards
+        from apero_dask.io.provenance import TABLE_KEYWORDS
+
+        named = replace(main, name=KINDS[kind].outid)
+        if not isinstance(named, Table):
+            return named
+        values = parse_cards("".join(cards))
+        repeated = tuple((key, values[key], "") for key in TABLE_KEYWORDS if key in values)
+        return replace(named, cards=(*repeated, *named.cards))
+
+    def _parameter_table(self) -> Table:
+        from apero_dask.io.fitswriter import Table
+
+        rows = [
+            Parameter(option.name, self.option(option.name), "option", option.help)
+            for option in self.recipe.options
+            if option.changes_result
+        ]
+        rows += self._parameters.values()
+        return Table(
+            "PARAM_TABLE",
+            {
+                "NAME": [row.name for row in rows] or [""][:0],
+                "KIND": [type(row.value).__name__ for row in rows],
+                "VALUE": [str(row.value) for row in rows],
+                "SOURCE": [row.source for row in rows],
+                "DESCRIPTION": [row.description for row in rows],
+                "COUNT": [1] * len(rows),
+            },
+        )
+
+    def _check_precision(self, kind: str, extension: Image | Table) -> None:
+        from apero_dask.io.fitswriter import Image
+
+        if not isinstance(extension, Image) or extension.data.dtype.itemsize != 8:
+            return
+        i = self.instrument
+        if extension.data.shape in ((i.raw_columns, i.raw_rows), (i.raw_rows, i.raw_columns), (i.ny, i.nx)):
+            raise ContractError(
+                f"{self.recipe.name}: {extension.name or kind} is a detector image in double precision; "
+                "save it as float32"
+            )
+
+
+def run_recipe(
+    work: Work,
+    trees: Trees,
+    instrument: Instrument,
+    *,
+    cache: Cache | None = None,
+    log: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+) -> RecipeResult:
+    """Run the body of a recipe and make its products visible.
+
+    Raises
+    ------
+    ContractError
+        The recipe has no body, or broke its declaration.
+    DataError
+        The data cannot be reduced.
+    OSError
+        The disk failed or is full.
+    Exception
+        Whatever the body raises.  Nothing is left behind in any of these cases.
+    """
+    context = RecipeContext(work, trees, instrument, cache, log)
+    body = context.recipe.body
+    if body is None:
+        raise ContractError(f"{work.recipe} has no body in this version")
+    try:
+        body(context)
+        outputs = context.commit()
+    except BaseException:
+        context.discard()
+        raise
+    return RecipeResult(outputs, context.tests(), context.messages())
+
+
+def _plain(value: Any) -> Any:
+    """Python value of a numpy scalar; a number that is not finite becomes the text FITS readers expect."""
+    item = getattr(value, "item", None)
+    plain = item() if item is not None else value
+    if isinstance(plain, float) and (plain != plain or plain in (float("inf"), float("-inf"))):
+        return "NaN" if plain != plain else ("Inf" if plain > 0 else "-Inf")
+    return plain
