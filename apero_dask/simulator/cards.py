@@ -27,7 +27,7 @@ def format_value(value: object) -> str:
     if isinstance(value, int):
         return f"{value:>20d}"
     if isinstance(value, float):
-        text = repr(value).upper()
+        text = repr(float(value)).upper()
         if "N" in text:
             raise ValueError(f"header value {value} is not finite")
         return f"{text:>20}"

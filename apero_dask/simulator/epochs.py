@@ -127,10 +127,10 @@ def night_states(config: EpochConfig, seed: int, days: list[int], cycle_night: i
     states = []
     for k, day in enumerate(days):
         random = stream(seed, "night", k)
-        step = random.normal(size=6)
-        step_cavity, night_dx, night_dy = random.normal(size=3)
+        step = random.normal(size=6).tolist()
+        step_cavity, night_dx, night_dy = random.normal(size=3).tolist()
         thermal = random.uniform(*config.thermal_range_k)
-        thermal_rate, water, water_rate, wind, air = random.normal(size=5)
+        thermal_rate, water, water_rate, wind, air = random.normal(size=5).tolist()
         humidity, pressure = random.uniform(5.0, 40.0), random.normal(617.5, 1.2)
         if k > 0:
             sigmas = [config.walk_px] * 2 + [config.walk_matrix] * 4

@@ -190,7 +190,7 @@ def _cut(sheet: Canvas, shown: _Frame, box: tuple[int, int, int, int], x: int, y
 
 
 def _spectrum(sheet: Canvas, shown: _Frame, box: tuple[int, int, int, int]) -> None:
-    """Sum of 15 rows along the trace of the tables in the H band: the brightest of A, B and C."""
+    """Sum of 15 rows along the trace of the tables in the middle of an H-band order: brightest fibre."""
     g, order = shown.geometry, _order(shown)
     columns = np.arange(g.nx) + g.x0
     spectra = []
@@ -200,10 +200,14 @@ def _spectrum(sheet: Canvas, shown: _Frame, box: tuple[int, int, int, int]) -> N
         spectra.append(np.nansum(shown.image[rows, columns[:, None]], axis=1))
     best = int(np.argmax([np.percentile(s, 90) for s in spectra]))
     wave = shown.table.wave_nm[1 + best, order]
-    ends = chebyshev.chebval([-1.0, 1.0], wave)
-    x_range, y_range = (float(columns[0]), float(columns[-1])), _range(spectra[best])
+    # No more columns than the panel has pixels: lines closer together would run into one another.
+    shown_columns = slice(max(0, (g.nx - 1000) // 2), (g.nx - 1000) // 2 + 1000 if g.nx > 1000 else None)
+    columns, spectrum = columns[shown_columns], spectra[best][shown_columns]
+    u = 2.0 * (columns[[0, -1]] - g.x0 + shown.table.x_start) / shown.table.length - 1.0
+    ends = chebyshev.chebval(u, wave)
+    x_range, y_range = (float(columns[0]), float(columns[-1])), _range(spectrum)
     words = (
         f"adu/s, fibre {'ABC'[best]}, order {shown.table.echelle[order]}: {ends[0]:.1f} to {ends[1]:.1f} nm"
     )
     sheet.frame(box, x_range, y_range, "column", words)
-    sheet.curve(box, x_range, y_range, spectra[best], columns.astype(float), BLUE)
+    sheet.curve(box, x_range, y_range, spectrum, columns.astype(float), BLUE)
