@@ -143,6 +143,8 @@ def paint(config: SimulatorConfig, spec: FrameSpec) -> Painted:
         halo = gaussian_filter1d(image, config.optics.scatter_y_px / np.sqrt(2), axis=0, mode="constant")
         halo = gaussian_filter1d(halo, config.optics.scatter_x_px / np.sqrt(2), axis=1, mode="constant")
         image += config.optics.scatter_fraction * _only_lit(halo, geometry)
+    # Interpolation may undershoot by rounding beside unresolved lines; a rate is never negative.
+    np.maximum(image, 0.0, out=image)
     return Painted(rate=image, truth=_truth(exposure, image, fractions, collected))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apero_dask.simulator.lines import LampLines
     from apero_dask.simulator.optics import OpticsConfig
     from apero_dask.simulator.spec import Affine, FrameSpec
-    from apero_dask.simulator.tables import Geometry, GeometryConfig
+    from apero_dask.simulator.tables import Geometry, GeometryConfig, OrderTable
     from apero_dask.simulator.traces import OrderMaps
 
 SUB = 10
@@ -36,6 +36,7 @@ class Epoch:
     """Optics at one position of the light: shared by all frames with the same affine motion."""
 
     geometry: Geometry
+    table: OrderTable
     maps: OrderMaps
     blaze: np.ndarray
     """(fibre, order, column)."""
@@ -50,6 +51,7 @@ def epoch(optics: OpticsConfig, seed: int, instrument: str, window: GeometryConf
     maps = order_maps(optics, seed, geometry, table, affine)
     return Epoch(
         geometry=geometry,
+        table=table,
         maps=maps,
         blaze=blaze(optics, seed, geometry.blaze_constant_nm, maps),
         fwhm_px=lsf_fwhm_px(optics, seed, maps),
@@ -192,10 +194,10 @@ class OrderLight:
         return Component(self.exposure.lamp * self.fine(rate) * self.blaze, smooth=True)
 
     def _fp(self) -> Component | None:
-        config, spec, maps = self.exposure.config, self.exposure.spec, self.exposure.epoch.maps
+        config, spec = self.exposure.config, self.exposure.spec
         if not config.sources.fp:
             return None
-        mean = sources.fp_mean_rate(config.sources, self.node_wave, maps.wave_middle, maps.fp_snr)
+        mean = sources.fp_mean_rate(config.sources, self.node_wave, *self.exposure.epoch.table.fp_series)
         comb = sources.fp_comb(config.cavity, config.seed, self.wave, spec.cavity_ms, spec.epoch_days)
         dimmed = (
             config.sources.fp_exposure_s / config.sources.fp_simultaneous_s if self.exposure.on_sky else 1.0

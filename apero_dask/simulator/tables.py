@@ -112,7 +112,8 @@ class OrderTable:
     width_px: np.ndarray
     """(3 fibres, order, coefficient): lit height of the slit image."""
     fsr_px: np.ndarray
-    fp_snr: np.ndarray
+    fp_series: np.ndarray
+    """(2, order of the whole instrument): middle wavelength in nm and S/N of the Fabry-Perot in fibre C."""
     leak: np.ndarray
     """(2 fibres A B, order) fraction of C that arrives in the fibre."""
     length: float
@@ -267,7 +268,7 @@ def _order_table(folder: Traversable, values: Mapping[str, Any], geometry: Geome
         trace_px=trace,
         width_px=width,
         fsr_px=column("fsr_px"),
-        fp_snr=column("fp_snr_c"),
+        fp_series=np.stack([chebyshev.chebval(0.0, np.moveaxis(wave[0], -1, 0)), column("fp_snr_c")]),
         leak=np.stack([column("leak_a_over_c"), column("leak_b_over_c")]),
         length=float(geometry.nx),
         height=float(geometry.ny),
@@ -308,7 +309,6 @@ def _window(g: Geometry, table: OrderTable, config: GeometryConfig) -> tuple[Geo
             trace_px=table.trace_px[:, keep],
             width_px=table.width_px[:, keep],
             fsr_px=table.fsr_px[keep],
-            fp_snr=table.fp_snr[keep],
             leak=table.leak[:, keep],
             complete=len(keep) == len(g.echelle),
         )

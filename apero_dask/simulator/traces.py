@@ -59,7 +59,6 @@ class OrderMaps:
     leak: np.ndarray
     """(2, order): fraction of C in A and B."""
     fsr_px: np.ndarray
-    fp_snr: np.ndarray
     wave_middle: np.ndarray
     """(order,): wavelength of AB in the middle of the order in the tables, nm (zero point of the blaze)."""
     dispersion_middle: np.ndarray
@@ -92,7 +91,6 @@ class _Orders:
     trace: np.ndarray
     width: np.ndarray
     fsr_px: np.ndarray
-    fp_snr: np.ndarray
     leak: np.ndarray
     listed: slice
 
@@ -183,13 +181,12 @@ def order_maps(
         tan_tilt=expand(tan_node),
         slice_height=height,
         slice_offset=affine.a * offsets,
-        slice_fraction=_slice_fraction(config, seed, len(orders.echelle), (x + table.x_start) / table.length),
+        slice_fraction=_slice_fraction(config, seed, redness, (x + table.x_start) / table.length),
         slice_sigma=float(sigma),
         wave_series=wave_series,
         wave=wave_series @ vandermonde.T,
         leak=leak if config.leak else np.zeros_like(leak),
         fsr_px=orders.fsr_px,
-        fp_snr=orders.fp_snr,
         wave_middle=chebyshev.chebval(0.0, np.moveaxis(orders.wave[0], -1, 0)),
         dispersion_middle=chebyshev.chebval(0.0, chebyshev.chebder(orders.wave[0], axis=-1).T)
         * 2
@@ -260,15 +257,15 @@ def _smooth_fibre_offset(u: np.ndarray, redness: np.ndarray) -> np.ndarray:
     return median + slope * u + 0.3 * slope * redness[None, :, None]
 
 
-def _slice_fraction(config: OpticsConfig, seed: int, orders: int, place: np.ndarray) -> np.ndarray:
+def _slice_fraction(config: OpticsConfig, seed: int, redness: np.ndarray, place: np.ndarray) -> np.ndarray:
     if not config.slices:
-        fraction = np.zeros((orders, 4, len(place)))
+        fraction = np.zeros((len(redness), 4, len(place)))
         fraction[:, 0] = 1.0
         return fraction
     draw = stream(seed, "slices")
     phase = draw.uniform(0, 2 * np.pi, 4)
-    drift = draw.uniform(-0.05, 0.05, 4)
-    angle = phase[None, :] + drift[None, :] * np.arange(orders)[:, None]
+    drift = draw.uniform(-1.2, 1.2, 4)
+    angle = phase[None, :] + drift[None, :] * redness[:, None]
     wave = np.sin(2 * np.pi * 0.7 * place[None, None, :] + angle[:, :, None])
     fraction = np.array(config.slice_flux)[None, :, None] * (1 + config.slice_flux_variation * wave)
     return fraction / fraction.sum(axis=1, keepdims=True)
@@ -284,7 +281,6 @@ def _orders_to_paint(config: OpticsConfig, table: OrderTable) -> _Orders:
             table.trace_px,
             table.width_px,
             table.fsr_px,
-            table.fp_snr,
             table.leak,
             slice(0, count),
         )
@@ -312,7 +308,6 @@ def _orders_to_paint(config: OpticsConfig, table: OrderTable) -> _Orders:
         trace=between(trace, table.trace_px),
         width=extended(table.width_px, 1),
         fsr_px=extended(table.fsr_px, 0),
-        fp_snr=extended(table.fp_snr, 0),
         leak=extended(table.leak, 1),
         listed=slice(1, count + 1),
     )
