@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import Findings, one_line
+from apero_dask.core.frames import FrameIndex
+from apero_dask.core.names import ObjectNames
 from apero_dask.core.plan import Plan
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
@@ -16,30 +19,31 @@ from apero_dask.io.trees import OUTPUT_TREES, Trees, check_trees, find_trees
 from apero_dask.runfile.merge import CommandLine, merge
 from apero_dask.runfile.reader import locate, read_file
 
+if TYPE_CHECKING:
+    from apero_dask.planner.filters import Rejection
+
 UNIX_EPOCH_MJD = 40587.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan with what it was made from."""
+    """What the command asks for, and where; made before anything is looked for in the archive."""
 
-    plan: Plan
     settings: Settings
     instrument: Instrument
     trees: Trees
     run_file: Path
-    findings: Findings
+    only_show: bool
 
 
-def prepare(line: CommandLine) -> Prepared:
-    """Read everything the command needs and plan.
+def prepare(line: CommandLine, findings: Findings) -> Prepared:
+    """Read the run file and check the data trees.
 
     Raises
     ------
     UserError
-        With all findings, if the command, the run file or the data root cannot be used.
+        With all findings so far, if the command, the run file or the data root cannot be used.
     """
-    findings = Findings()
     if line.instrument.upper() not in INSTRUMENTS:
         findings.add("E-INSTRUMENT", name=line.instrument, list=one_line(INSTRUMENTS))
         findings.raise_errors()
@@ -51,29 +55,35 @@ def prepare(line: CommandLine) -> Prepared:
     only_show = line.plan is not None or settings.test_run
     findings.extend(check_trees(trees, write=() if only_show else OUTPUT_TREES))
     findings.raise_errors(settings.strict)
-    plan = make_plan(settings, described, trees, findings, only_show=only_show)
-    findings.extend(plan.findings)
-    findings.raise_errors(settings.strict)
-    return Prepared(plan, settings, described, trees, run_file, findings)
+    return Prepared(settings, described, trees, run_file, only_show)
 
 
-def make_plan(
-    settings: Settings, described: Instrument, trees: Trees, findings: Findings, *, only_show: bool
-) -> Plan:
-    """Scan the archive and plan."""
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What is in the archive now."""
+
+    index: FrameIndex
+    names: ObjectNames
+    rejections: dict[str, Rejection]
+    masks: list[str]
+    listing: dict[str, list[str]]
+
+
+def read_archive(prepared: Prepared, findings: Findings) -> Archive:
+    """Scan the raw tree and read the assets."""
     from apero_dask.io.assets import list_masks, read_objects, read_reject
     from apero_dask.io.cache import CACHE_FILE
     from apero_dask.io.indexer import scan
-    from apero_dask.planner.build import build_plan
     from apero_dask.planner.filters import Rejection
 
+    settings, trees = prepared.settings, prepared.trees
     objects = read_objects(trees.assets / "objects.csv")
     rejects = read_reject(trees.assets / "reject.csv")
     masks, mask_findings = list_masks(trees.assets)
     findings.extend([*objects.findings, *rejects.findings, *mask_findings])
     index = scan(
         trees.raw,
-        described,
+        prepared.instrument,
         now_mjd=UNIX_EPOCH_MJD + time.time() / 86400.0,
         cache=trees.log / CACHE_FILE,
         names=objects.names,
@@ -86,16 +96,63 @@ def make_plan(
         for name, value in request.command.options
         if name == "mask" and Path(str(value)).is_file()
     ]
-    snapshot = Snapshot.of(masks=[*masks, *given], listing=_listings(settings, trees), tree=str(trees.raw))
-    return build_plan(
+    return Archive(
         index,
-        settings,
-        described,
-        snapshot=snapshot,
-        names=objects.names,
-        rejections={row.identifier: Rejection(row.pp, row.tel, row.rv) for row in rejects.entries.values()},
-        only_show=only_show,
+        objects.names,
+        {row.identifier: Rejection(row.pp, row.tel, row.rv) for row in rejects.entries.values()},
+        [*masks, *given],
+        _listings(settings, trees),
     )
+
+
+def plan_from(
+    prepared: Prepared, archive: Archive, snapshot: Snapshot, findings: Findings, resume: str = ""
+) -> Plan:
+    """Plan and collect its findings.
+
+    Raises
+    ------
+    UserError
+        If anything found forbids to go on.
+    """
+    from apero_dask.planner.build import build_plan
+
+    plan = build_plan(
+        archive.index,
+        prepared.settings,
+        prepared.instrument,
+        snapshot=snapshot,
+        names=archive.names,
+        rejections=archive.rejections,
+        only_show=prepared.only_show,
+        resume=resume,
+    )
+    findings.extend(plan.findings)
+    findings.raise_errors(prepared.settings.strict)
+    return plan
+
+
+def stored_snapshot(prepared: Prepared, archive: Archive) -> Snapshot:
+    """Snapshot for showing a plan: from the state database if there is one, without touching it."""
+    from apero_dask.engine.invocation import take_snapshot
+    from apero_dask.state.store import StateError, Store
+
+    trees = prepared.trees
+    try:
+        store = Store(trees.log, write=False)
+    except StateError:
+        return Snapshot.of(masks=archive.masks, listing=archive.listing, tree=str(trees.raw))
+    try:
+        return take_snapshot(
+            store,
+            trees,
+            prepared.settings.skip_check,
+            masks=archive.masks,
+            listing=archive.listing,
+            save=False,
+        )
+    finally:
+        store.close()
 
 
 def _listings(settings: Settings, trees: Trees) -> dict[str, list[str]]:

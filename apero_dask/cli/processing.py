@@ -6,56 +6,62 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apero_dask.cli.options import parse
-from apero_dask.core.errors import EXIT_INVALID, EXIT_OK, EXIT_STOPPED, Finding, UserError
+from apero_dask.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Finding, Findings, UserError
+
+if TYPE_CHECKING:
+    from apero_dask.cli.prepare import Prepared
+    from apero_dask.core.plan import Plan
+    from apero_dask.runfile.merge import CommandLine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     line = parse(argv)
-    from apero_dask.cli.prepare import cannot_run, prepare
+    from apero_dask.cli.prepare import plan_from, prepare, read_archive, stored_snapshot
 
+    findings = Findings()
     try:
-        prepared = prepare(line)
+        prepared = prepare(line, findings)
+        if not prepared.only_show:
+            from apero_dask.cli.execute import run
+
+            return run(line, prepared, findings)
+        archive = read_archive(prepared, findings)
+        plan = plan_from(prepared, archive, stored_snapshot(prepared, archive), findings)
     except UserError as error:
         show(error.findings)
         return error.status
     except KeyboardInterrupt:
-        return 130
-    show(prepared.findings)
-    try:
-        if line.plan is not None:
-            return write_plan(prepared.plan.json_lines(), Path(line.plan))
-        if prepared.settings.test_run:
-            from apero_dask.report.plan_view import listing
-
-            for tree, path, origin in prepared.trees.items():
-                print(f"{tree:<8} {path} ({origin})")
-            print(f"run file {prepared.run_file}: {prepared.settings.run_name}\n")
-            for text in listing(prepared.plan, prepared.instrument):
-                print(text)
-            return EXIT_OK
-    except BrokenPipeError:
-        # The reader of the listing (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
-    missing = cannot_run(prepared.plan)
-    if missing:
-        print(
-            f"Nothing was executed: this version can plan but not yet run {', '.join(missing)}. "
-            "Use --test or --plan FILE to see the plan.",
-            file=sys.stderr,
-        )
-        return EXIT_INVALID
-    print("Nothing to do: the plan has no run.", file=sys.stderr)
-    return EXIT_OK
+        return EXIT_INTERRUPTED
+    show(findings)
+    return show_plan(line, prepared, plan)
 
 
 def show(findings: Iterable[Finding]) -> None:
     """Print messages, one a line, on the error stream."""
     for finding in findings:
         print(finding, file=sys.stderr)
+
+
+def show_plan(line: CommandLine, prepared: Prepared, plan: Plan) -> int:
+    """Write the plan as JSON lines, or list it."""
+    try:
+        if line.plan is not None:
+            return write_plan(plan.json_lines(), Path(line.plan))
+        from apero_dask.report.plan_view import listing
+
+        for tree, path, origin in prepared.trees.items():
+            print(f"{tree:<8} {path} ({origin})")
+        print(f"run file {prepared.run_file}: {prepared.settings.run_name}\n")
+        for text in listing(plan, prepared.instrument):
+            print(text)
+    except BrokenPipeError:
+        # The reader of the listing (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OK
 
 
 def write_plan(lines: Iterable[str], path: Path) -> int:

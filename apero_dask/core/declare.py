@@ -7,7 +7,7 @@ by name.  Recipes meet only through product kinds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -157,6 +157,8 @@ class Recipe:
     """Function that reduces one run; None while this version cannot run the recipe."""
     extension: bool = False
     """Not one of the recipes of the run-file document."""
+    internal: bool = False
+    """Task of the engine's own: no recipe line can name it."""
     aliases: tuple[str, ...] = field(default=())
 
     def option(self, name: str) -> Option | None:
@@ -185,6 +187,17 @@ def register(recipe: Recipe) -> Recipe:
             raise ValueError(f"recipe name {name} is declared twice")
     _REGISTRY[recipe.name] = recipe
     return recipe
+
+
+def set_body(name: str, body: Callable[..., Any] | None) -> None:
+    """Replace the body of a registered recipe, for extensions and experiments.
+
+    Raises
+    ------
+    KeyError
+        If no recipe has that name.
+    """
+    _REGISTRY[name] = replace(_REGISTRY[name], body=body)
 
 
 def registered() -> dict[str, Recipe]:

@@ -20,6 +20,8 @@ from apero_dask.planner.catalogue import DEFAULT, GIVEN
 from apero_dask.planner.resolve import Binding
 from apero_dask.planner.skip import node_identity, raw_content
 
+MODEL_RECIPE = "tellu_model"
+"""Internal recipe of the model nodes."""
 PENDING = "pending:"
 """Digest of a file whose producer has not ended: the key of the producer follows."""
 
@@ -146,15 +148,15 @@ class Binder:
             self.common,
             key=node.key,
             short=node.key.partition("-")[0],
-            recipe=node.product,
+            recipe=MODEL_RECIPE,
             tier="night",
-            variant="",
+            variant="p1" if node.product == "MODEL1" else "final",
             obs_dir="",
             object="",
             stem="",
             time=0.0,
             identity=node_identity(node, self.plan),
-            code=self.code.get(node.product, ""),
+            code=self.code.get(MODEL_RECIPE, ""),
             inputs=((argument, files),),
             planned_inputs=(),
             calibrations=(),

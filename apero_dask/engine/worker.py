@@ -18,9 +18,10 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from apero_dask.core.errors import ContractError, DataError
 from apero_dask.core.outcome import ChoiceRecord, Marker, State
@@ -63,21 +64,18 @@ class CalibrationCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit = limit
         self.size = 0
-        self._items: OrderedDict[str, tuple[object, int]] = OrderedDict()
+        self._items: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: str, load: object, size: object = None) -> object:
-        """Value of ``key``, loaded by ``load()`` when it is not there.
-
-        ``size(value)`` gives its bytes, default ``value.nbytes``; a value larger than the limit is not kept.
-        """
+    def get(self, key: str, loader: Callable[[], Any]) -> Any:
+        """Value of ``key``, loaded by ``loader()`` when it is not there; one larger than the limit is not kept."""
         with self._lock:
             found = self._items.get(key)
             if found is not None:
                 self._items.move_to_end(key)
                 return found[0]
-        value = load()  # type: ignore[operator]
-        nbytes = int(size(value)) if callable(size) else int(getattr(value, "nbytes", 0))
+        value = loader()
+        nbytes = _bytes_of(value)
         with self._lock:
             if key not in self._items and nbytes <= self.limit:
                 self._items[key] = (value, nbytes)
@@ -86,6 +84,15 @@ class CalibrationCache:
                     _, (_, gone) = self._items.popitem(last=False)
                     self.size -= gone
         return value
+
+
+def _bytes_of(value: Any) -> int:
+    """Memory of an array, or of the arrays in a mapping or sequence."""
+    if isinstance(value, dict):
+        return sum(_bytes_of(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes_of(item) for item in value)
+    return int(getattr(value, "nbytes", 64))
 
 
 CACHE = CalibrationCache()
@@ -251,20 +258,11 @@ def _run(work: Work, trees: Trees) -> TaskOutcome:
 
 
 def _reduce(work: Work, trees: Trees, log: logging.Logger) -> TaskOutcome:
-    from apero_dask.engine.internal import internal_body
     from apero_dask.instruments import instrument
-    from apero_dask.recipes.context import RecipeContext, run_body
+    from apero_dask.recipes.context import run_recipe
 
-    context = RecipeContext(work, trees, instrument(work.instrument), cache=CACHE, log=log)
-    try:
-        run_body(context, internal_body(work.recipe))
-        outputs = tuple(context.commit())
-    except BaseException:
-        context.discard()
-        raise
-    tests = tuple(context.tests)
-    passed = all(test.passed for test in tests if not test.informative)
-    state = State.DONE if passed else State.QC_FAILED
+    result = run_recipe(work, trees, instrument(work.instrument), cache=CACHE, log=log)
+    state = State.DONE if result.passed else State.QC_FAILED
     write_marker(
         trees.log,
         Marker(
@@ -281,23 +279,23 @@ def _reduce(work: Work, trees: Trees, log: logging.Logger) -> TaskOutcome:
             inputs=inputs_of(work),
             planned_inputs=work.planned_inputs,
             choices=choices_of(work),
-            outputs=outputs,
+            outputs=result.outputs,
             code=work.code,
             invocation=work.invocation,
         ),
     )
     failed = [
         f"{test.name} = {test.value} ({test.logic})"
-        for test in tests
+        for test in result.qc
         if not test.passed and not test.informative
     ]
     return TaskOutcome(
         work.key,
         work.identity,
         state,
-        outputs=outputs,
-        qc=tests,
-        messages=tuple(context.messages),
+        outputs=result.outputs,
+        qc=result.qc,
+        messages=result.messages,
         error="; ".join(failed),
     )
 

@@ -44,10 +44,10 @@ AT_LEAST_RATIO: dict[str, tuple[str, str, float]] = {"cal_ccf": ("width", "step"
 
 
 def declared_recipes() -> dict[str, Recipe]:
-    """Every declared recipe by canonical name."""
+    """Every declared recipe that a line can name, by canonical name."""
     import apero_dask.recipes  # noqa: F401  (importing it registers the declarations)
 
-    return registered()
+    return {name: recipe for name, recipe in registered().items() if not recipe.internal}
 
 
 def find_recipe(word: str, recipes: Mapping[str, Recipe]) -> Recipe | None:
