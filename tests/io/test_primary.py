@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from apero_dask.io import primary
 from apero_dask.io.primary import HeaderError, parse_cards, parse_value, read_primary
-from tests.io.archive import card, header, unit
+from tests.io.archive import card, header, mode_bits_count, unit
 
 GOOD = unit(header("2320031o"))
 
@@ -262,7 +262,7 @@ def test_folder_pipe_socket_and_dead_link(tmp_path: Path) -> None:
     assert reason(tmp_path / "absent.fits")[0] == primary.VANISHED
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+@mode_bits_count
 def test_file_without_read_permission(tmp_path: Path) -> None:
     path = tmp_path / "1.fits"
     path.write_bytes(GOOD)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from apero_dask.io.trees import OUTPUT_TREES, TREES, Trees, check_trees, find_trees, try_write
+from tests.io.archive import mode_bits_count
 
 
 def found(data: str | None, **environ: str) -> dict[str, tuple[str, str]]:
@@ -119,7 +120,7 @@ def test_raw_tree_that_cannot_be_listed(
     assert text in check_trees(trees)[0].text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list and write every folder")
+@mode_bits_count
 def test_permissions_of_a_user(trees: Trees) -> None:
     trees.raw.chmod(0)
     assert "is not readable" in check_trees(trees)[0].text
