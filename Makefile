@@ -1,0 +1,45 @@
+# make demo: simulate a small campaign and reduce it.   make test: run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: help demo test test-slow lint types bench clean
+
+help:
+	@echo "make demo       simulate a small campaign and reduce it (about 5 minutes)"
+	@echo "make test       install and run the tests"
+	@echo "make test-slow  full-size and long checks"
+	@echo "make lint types check style and types"
+	@echo "make bench      benchmarks of planner, index, simulator and kernels"
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python benchmarks/demo.py --out demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow and not cluster"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_planner.py
+	$(BIN)/python benchmarks/bench_index.py
+	$(BIN)/python benchmarks/bench_simulator.py
+	$(BIN)/python benchmarks/bench_kernels.py
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

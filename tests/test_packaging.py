@@ -1,0 +1,54 @@
+"""Both packages import from anywhere, whatever way they were installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _python(folder: Path) -> Path:
+    """Interpreter of a new environment that sees the installed dependencies and nothing of this checkout."""
+    venv.create(folder, with_pip=False, system_site_packages=False)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("how", [[], ["--editable"]], ids=["plain", "editable"])
+def test_installed_packages_import_from_anywhere(tmp_path: Path, how: list[str]) -> None:
+    pytest.importorskip("setuptools")
+    python = _python(tmp_path / "env")
+    source = tmp_path / "source"
+    # A build folder left by an earlier build would be reused silently, so build from a clean copy.
+    names = ["apero_dask", "kernels", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
+    source.mkdir()
+    for name in names:
+        subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        *how,
+        str(source),
+    ]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import apero_dask.cli.processing, apero_dask.tables, importlib.util as u;"
+        "assert u.find_spec('apero_kernels') is not None;"
+        "from apero_dask.instruments import instrument; print(instrument('SPIROU_MINI').norders)"
+    )
+    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd="/", check=False)
+    assert found.stdout.strip() == "12", found.stderr
+    scripts = {path.name for path in (tmp_path / "env" / "bin").iterdir()}
+    assert {"apero_processing", "apero_processing.py", "apero-dask"} <= scripts
