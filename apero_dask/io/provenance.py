@@ -147,6 +147,8 @@ def calibration_cards(work: Work, fibre: str, instrument: Instrument) -> list[Ca
             if kind not in ENDINGS:
                 raise ContractError(f"calibration {kind} has no keyword; add it to the table of endings")
             ending = ENDINGS[kind]
+            if f"CDB{ending}" in cards and not fibre:
+                continue  # a product of all fibres names the first of a kind; inputs and marker name all
             if f"CDB{ending}" in cards:
                 raise ContractError(f"{work.recipe}: two calibrations would be written to CDB{ending}")
             name = (file.registered or PurePosixPath(file.path).name) if file else calibration.source
