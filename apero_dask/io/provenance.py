@@ -40,6 +40,7 @@ ENDINGS = {
     "WAVEM": "WAVE",
     "WAVE0": "WAVE",
     "WAVECAV": "CAVTY",
+    "WAVEFPL": "FPLIN",
     "LEAKM": "LEAKM",
     "LEAK0": "LEAKM",
     "TRANS1": "TRANS",
@@ -49,6 +50,9 @@ ENDINGS = {
     "TEMPLATE": "TEMPL",
 }
 """End of the keywords CDB..., CDT..., CDN..., CDR..., CDF... of every calibration kind."""
+
+SECOND = {"WAVEM": "WAVEM"}
+"""Ending of a kind whose own one is taken: the reference grid beside the solution of the night."""
 
 _OWN = re.compile(
     r"VERSION|DRSVDATE|DRSPDATE|DRSPID|DRSOUTID|FIBER|INF\d{4}|QCC\d{3}[NVLP]|QCC_ALL|TELLPASS|RUNIDENT|RUNTIER"
@@ -147,6 +151,8 @@ def calibration_cards(work: Work, fibre: str, instrument: Instrument) -> list[Ca
             if kind not in ENDINGS:
                 raise ContractError(f"calibration {kind} has no keyword; add it to the table of endings")
             ending = ENDINGS[kind]
+            if f"CDB{ending}" in cards:
+                ending = SECOND.get(kind, ending)
             if f"CDB{ending}" in cards and not fibre:
                 continue  # a product of all fibres names the first of a kind; inputs and marker name all
             if f"CDB{ending}" in cards:

@@ -25,7 +25,7 @@ CAL_EXTRACT = register(
             Select(("THERMALI",), science=LAMP, applies_to="science"),
             Select(("THERMALI",), reference=LAMP, applies_to="reference"),
             Select(("WAVE",), fallback=("WAVEM",)),
-            Select(("WAVEM", "WAVEFPL"), reference=("fp",), applies_to="reference"),
+            Select(("WAVEFPL",), reference=("fp",), applies_to="reference"),
         ),
         makes=(
             Makes("E2DS", FIBRES),

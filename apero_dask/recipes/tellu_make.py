@@ -8,8 +8,8 @@ from apero_dask.recipes.options import BLAZE, GENERAL, WAVE
 STAR_TYPES = ("OBJ_DARK", "OBJ_FP", "POLAR_DARK", "POLAR_FP")
 
 TELLURIC_SELECTS = (
-    Select(("WAVEM",)),
     Select(("WAVE",), fallback=("WAVEM",)),
+    Select(("WAVEM",)),
     Select(("FLAT", "BLAZE")),
 )
 
