@@ -259,7 +259,7 @@ def telegraph_rate(static: StaticDetector, config: DetectorConfig, mjd: float, s
     slot = np.floor(mjd * 86400.0 / (0.5 * config.telegraph_dwell_s) + static.telegraph_phase)
     mixed = static.telegraph_index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= slot.astype(np.int64).astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed += np.uint64(seed) * np.uint64(0x94D049BB133111EB)
+    mixed += np.uint64(seed * 0x94D049BB133111EB % 2**64)
     # Finaliser of splitmix64 (Steele, Lea & Flood 2014): every input bit moves every output bit.
     mixed ^= mixed >> np.uint64(30)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
