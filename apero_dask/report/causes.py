@@ -48,25 +48,31 @@ def parents(plan: Plan, resolver: Resolver, key: str) -> list[str]:
 
 
 def root_causes(plan: Plan, resolver: Resolver, key: str) -> list[str]:
-    """First runs in the chain behind a run that did not start; the run itself if nothing is behind it."""
-    roots: dict[str, None] = {}
+    """First runs behind a run that did not start, in plan order; itself if nothing is behind it."""
+    roots: set[str] = set()
     seen = {key}
     todo = [key]
     while todo:
         current = todo.pop()
         behind = parents(plan, resolver, current) if _never_started(resolver, current) else []
         if not behind and current != key:
-            roots[current] = None
+            roots.add(current)
         for parent in behind:
             if parent not in seen:
                 seen.add(parent)
                 todo.append(parent)
-    return list(roots) or [key]
+    if len(roots) < 2:
+        return list(roots) or [key]
+    return [k for k in plan.by_key if k in roots]
 
 
 def _never_started(resolver: Resolver, key: str) -> bool:
     state = resolver.states.get(key)
     return state is not None and (state.blocked or state in (State.FAILED_INPUT, State.FAILED_CALIB))
+
+
+def _words(plan: Plan, resolver: Resolver, key: str) -> str:
+    return f"{name_of(plan.by_key[key])} ended {resolver.states[key]}"
 
 
 def explain(plan: Plan, resolver: Resolver, key: str, state: State) -> str:
@@ -77,7 +83,12 @@ def explain(plan: Plan, resolver: Resolver, key: str, state: State) -> str:
     if state is State.BLOCKED_STOP:
         return "not started: STOP_AT_EXCEPTION"
     behind = parents(plan, resolver, key)
-    words = ", ".join(f"{name_of(plan.by_key[k])} ended {resolver.states[k]}" for k in behind[:3])
+    before = ""
+    if state is State.BLOCKED_MASTER and isinstance(item, Task):
+        # The gate itself says nothing; the master steps that closed it do.
+        behind = root_causes(plan, resolver, key)
+        before = "not started: master step "
+    words = before + ", ".join(_words(plan, resolver, k) for k in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     if state is State.FAILED_CALIB:
         missing = ""
@@ -106,16 +117,45 @@ class Cause:
     blocked: list[str] = field(default_factory=list)
 
 
-def fold(plan: Plan, resolver: Resolver, errors: Mapping[str, str]) -> list[Cause]:
-    """Root causes in plan order, each with the runs it stopped."""
+def fold(plan: Plan, resolver: Resolver, errors: Mapping[str, str], stopped_by: str = "") -> list[Cause]:
+    """Root causes in plan order, each with the runs it stopped.
+
+    A run behind several causes is counted once, under the first of them.
+
+    Parameters
+    ----------
+    errors : mapping
+        Error text by run key.
+    stopped_by : str
+        Key of the run whose failure stopped everything else (STOP_AT_EXCEPTION), if any.
+    """
+    first: dict[str, str] = {}
     causes: dict[str, Cause] = {}
     for key, item in plan.by_key.items():
         state = resolver.states.get(key)
         if state is None or isinstance(item, Node) or not (state.failed or state.blocked):
             continue
-        for root in root_causes(plan, resolver, key)[:1]:
-            cause = causes.setdefault(root, Cause(root, resolver.states[root], errors.get(root, "")))
-            if root != key:
-                cause.blocked.append(key)
+        if state is State.BLOCKED_STOP and stopped_by:
+            root = stopped_by
+        else:
+            root = _first_root(plan, resolver, key, first)
+        cause = causes.setdefault(root, Cause(root, resolver.states[root], errors.get(root, "")))
+        if root != key:
+            cause.blocked.append(key)
     order = {key: number for number, key in enumerate(plan.by_key)}
     return sorted(causes.values(), key=lambda cause: order[cause.key])
+
+
+def _first_root(plan: Plan, resolver: Resolver, key: str, known: dict[str, str]) -> str:
+    """Root of a chain, following the first parent; remembered, as thousands of runs share their chains."""
+    chain = [key]
+    while chain[-1] not in known:
+        current = chain[-1]
+        behind = parents(plan, resolver, current) if _never_started(resolver, current) else []
+        if not behind:
+            known[current] = current
+        else:
+            chain.append(behind[0])
+    root = known[chain[-1]]
+    known.update(dict.fromkeys(chain, root))
+    return root

@@ -19,6 +19,33 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def current_markers(markers: Iterable[Marker], trees: Trees) -> list[Marker]:
+    """Markers without those about files that another run has overwritten since, in the order given.
+
+    Runs with other inputs can make files of the same names.  Of several markers that claim a file, those count
+    whose digest it has; if it has none of them, the one of the latest invocation.
+    """
+    listed = list(markers)
+    owners: dict[str, list[int]] = {}
+    for number, marker in enumerate(listed):
+        for output in marker.outputs:
+            owners.setdefault(output.path, []).append(number)
+    gone: set[int] = set()
+    for path, numbers in owners.items():
+        if len(numbers) < 2:
+            continue
+        try:
+            found = sha256(absolute(trees, path))
+        except OSError:
+            found = ""
+        digests = {n: next(o.digest for o in listed[n].outputs if o.path == path) for n in numbers}
+        kept = [n for n in numbers if digests[n] == found] or [
+            max(numbers, key=lambda n: (listed[n].invocation, n))
+        ]
+        gone.update(n for n in numbers if n not in kept)
+    return [marker for number, marker in enumerate(listed) if number not in gone]
+
+
 def damaged_outputs(
     markers: Iterable[Marker], trees: Trees, known: Mapping[str, tuple[int, int, str]], check: str
 ) -> tuple[dict[str, str], Verified]:
