@@ -368,12 +368,13 @@ class RecipeContext:
             )
 
     def _output(self, kind: str, fibre: str) -> str:
+        name = f"{kind} {fibre}".strip()
         for planned, planned_fibre, path in self.work.outputs:
             if (planned, planned_fibre) == (kind, fibre):
                 if any((s.kind, s.fibre) == (kind, fibre) for s in self._saved):
-                    raise ContractError(f"{self.recipe.name} saved {kind} {fibre} twice".rstrip())
+                    raise ContractError(f"{self.recipe.name} saved {name} twice")
                 return path
-        raise ContractError(f"{self.recipe.name} saved {kind} {fibre}, which the run does not make".rstrip())
+        raise ContractError(f"{self.recipe.name} saved {name}, which the run does not make")
 
     def _cards(self, kind: str, fibre: str, header: Mapping[str, Any], inherit: FitsFile | None) -> list[str]:
         from apero_dask.io.cards import CardError, merged

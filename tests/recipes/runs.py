@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apero_dask.core.ids import digest
@@ -31,7 +31,7 @@ class Bench:
 
     root: Path
     seed: int = 1
-    detector: DetectorConfig = DetectorConfig()
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
 
     @property
     def trees(self) -> Trees:
