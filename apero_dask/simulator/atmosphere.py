@@ -35,7 +35,7 @@ class AtmosphereConfig:
         500.0, "Electrons of the brightest line in one science fibre.", unit="e-", minimum=0
     )
     sky_exposure_s: float = setting(300.0, "Exposure to which the level belongs.", unit="s", above=0)
-    sky_fwhm_kms: float = setting(1.0, "Intrinsic FWHM of OH lines.", unit="km/s", minimum=0.3, maximum=20)
+    sky_fwhm_kms: float = setting(1.0, "Intrinsic FWHM of OH lines.", unit="km/s", minimum=0.6, maximum=20)
     sky_variation: float = setting(
         0.3, "Rms of the change of a vibrational band from night to night (log).", minimum=0, maximum=2
     )

@@ -25,7 +25,14 @@ SERIES_NM = (
 class CavityConfig:
     """Fabry-Perot etalon."""
 
-    finesse: float = setting(12.8, "Finesse.", above=1, maximum=1000)
+    finesse: float = setting(
+        25.0,
+        "Finesse; 25 reproduces measured widths of the lines and contrast of their cross-correlation, the "
+        "published 12.8 makes lines 4 to 7 per cent too wide beyond 1200 nm.",
+        origin="measured",
+        above=1,
+        maximum=1000,
+    )
     night_drift: bool = switch(True, "Use the cavity factor of the night.")
     displacement: bool = switch(True, "Displace the cavity of the campaign from the first guess.")
     displacement_ms: float = setting(150.0, "Achromatic displacement.", unit="m/s")

@@ -54,7 +54,7 @@ class SourcesConfig:
         0.35, "Electrons of a line per unit of its strength.", unit="e-", origin="measured", minimum=0
     )
     hc_exposure_s: float = setting(601.767, "Exposure to which the level belongs.", unit="s", above=0)
-    hc_fwhm_kms: float = setting(0.9, "Intrinsic FWHM of lamp lines.", unit="km/s", minimum=0.3, maximum=20)
+    hc_fwhm_kms: float = setting(0.9, "Intrinsic FWHM of lamp lines.", unit="km/s", minimum=0.6, maximum=20)
     hc_continuum: float = setting(
         0.02, "Continuum per column over the 90th percentile of the line fluxes.", minimum=0
     )
@@ -101,18 +101,18 @@ def fp_mean_rate(
 def fp_comb(
     config: CavityConfig, seed: int, wave: np.ndarray, cavity_ms: float, epoch_days: float
 ) -> np.ndarray:
-    """Transmission of the etalon divided by its mean over one free spectral range.
+    """Transmission of the etalon over its mean in one free spectral range, on rising wavelengths in nm.
 
-    Airy function ``1 / (1 + (2 F / pi)^2 sin^2(pi 2d / lambda))``, mean ``1 / sqrt(1 + (2 F / pi)^2)``.
+    Mean of the Airy function ``1 / (1 + (2 F / pi)^2 sin^2(pi 2d / lambda))`` over the interval of a point.
     """
     from scipy.interpolate import CubicSpline
 
-    from apero_dask.simulator.spectrum_kernels import airy
+    from apero_dask.simulator.spectrum_kernels import airy_mean
 
     # The path is smooth on the scale of nm: a cubic through every 64th point keeps 1e-12 of it.
     knots = np.unique(np.r_[np.arange(0, len(wave), 64), len(wave) - 1])
     path = CubicSpline(wave[knots], optical_path(config, seed, wave[knots], cavity_ms, epoch_days))(wave)
-    return airy(wave, path, config.finesse) * np.sqrt(1 + (2 * config.finesse / np.pi) ** 2)
+    return airy_mean(path / wave, config.finesse)
 
 
 def lamp_rate(

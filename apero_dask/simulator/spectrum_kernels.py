@@ -75,14 +75,40 @@ def add_lorentzians(out, wave, line_wave, depth, hwhm_kms, reach_kms):
 
 
 @njit(cache=True, nogil=True)
-def airy(wave, path, finesse):
-    """Transmission of an etalon of optical path ``path`` (2 d, nm) and given finesse."""
-    out = np.empty(len(wave))
-    coefficient = (2.0 * finesse / math.pi) ** 2
-    for i in range(len(wave)):
-        s = math.sin(math.pi * (path[i] / wave[i]))
-        out[i] = 1.0 / (1.0 + coefficient * s * s)
+def airy_mean(order, finesse):
+    """Mean transmission of an etalon over the interval around every point, relative to that over one order.
+
+    Parameters
+    ----------
+    order : (point,) interference order 2 d / lambda, monotonic; intervals end half-way to the neighbours
+    finesse : F of 1 / (1 + (2 F / pi)^2 sin^2(pi order))
+
+    Notes
+    -----
+    The integral of the Airy function over the phase p is atan(q tan p) / q with q^2 = 1 + (2 F / pi)^2,
+    continued over the poles: narrow peaks keep their flux and place however few points there are.
+    """
+    n = len(order)
+    q = math.sqrt(1.0 + (2.0 * finesse / math.pi) ** 2)
+    out = np.empty(n)
+    before_order = order[0] - 0.5 * (order[1] - order[0])
+    before = _airy_integral(before_order, q)
+    for i in range(n):
+        after_order = (
+            0.5 * (order[i] + order[i + 1]) if i < n - 1 else order[i] + 0.5 * (order[i] - order[i - 1])
+        )
+        after = _airy_integral(after_order, q)
+        out[i] = (after - before) / (after_order - before_order)
+        before = after
+        before_order = after_order
     return out
+
+
+@njit(cache=True, nogil=True)
+def _airy_integral(order, q):
+    """Integral of the relative transmission from order 0; grows by 1 per order."""
+    whole = math.floor(order + 0.5)
+    return whole + math.atan(q * math.tan(math.pi * (order - whole))) / math.pi
 
 
 @njit(cache=True, nogil=True)
