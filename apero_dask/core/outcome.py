@@ -117,7 +117,8 @@ class Marker:
                 "inputs": tuple((path, content) for path, content in record["inputs"]),
                 "planned_inputs": tuple(record["planned_inputs"]),
                 "choices": tuple(
-                    ChoiceRecord(**{**choice, "kinds": tuple(choice["kinds"])}) for choice in record["choices"]
+                    ChoiceRecord(**{**choice, "kinds": tuple(choice["kinds"])})
+                    for choice in record["choices"]
                 ),
                 "outputs": tuple(OutputRecord(**output) for output in record["outputs"]),
             }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from apero_dask.core.declare import Makes, OptionValue, Recipe
+from apero_dask.core.declare import OptionValue, Recipe
 from apero_dask.core.errors import Finding
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import digest
@@ -18,6 +19,12 @@ MISSING = "missing"
 """Producer of an input that neither exists nor is made."""
 STORED = "stored"
 """Producer of an input that is on disk."""
+
+
+@cache
+def ending(kind: str, fibre: str = "", mask: str = "") -> str:
+    """What follows the stem in the file name of a product kind (not of those named after an object)."""
+    return KINDS[kind].file_name("", fibre, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +62,32 @@ class Inputs:
     """Further stored files (paths) that no frame of the index stands for."""
     required: bool = True
     """A run without any of them cannot start."""
+    refused: tuple[str, ...] = ()
+    """Identifiers among the missing whose file is there but failed quality control."""
 
     def paths(self) -> list[str]:
         """Files below the data root, in canonical order."""
         if self.kind == "RAW":
             return [f"raw/{frame.path}" for frame in self.frames]
-        kind = KINDS[self.kind]
+        if not self.frames:
+            return list(self.others)
         tree = "tmp" if self.kind == "PP" else "reduced"
+        endings = [ending(self.kind, fibre) for fibre in self.fibres]
         return [
-            f"{tree}/{frame.obs_dir}/{kind.file_name(frame.identifier, fibre)}"
-            for frame in self.frames
-            for fibre in self.fibres
+            f"{tree}/{frame.obs_dir}/{frame.identifier}{end}" for frame in self.frames for end in endings
         ] + list(self.others)
+
+    def by_producer(self) -> Iterator[tuple[str, list[str]]]:
+        """(producer, its paths) of every frame and every further file."""
+        paths = self.paths()
+        width = len(self.fibres) if self.frames else 1
+        split = len(self.frames) * width
+        for number, producer in enumerate(self.producers):
+            if number < len(self.frames):
+                yield producer, paths[number * width : (number + 1) * width]
+            else:
+                place = split + number - len(self.frames)
+                yield producer, paths[place : place + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +151,7 @@ class Task:
     inputs: tuple[Inputs, ...]
     selections: tuple[Selection, ...] = ()
     depends: tuple[str, ...] = ()
-    """Keys of runs and nodes that must end DONE, beside the producers of the inputs."""
+    """Keys of order nodes: everything they gather must have ended, however."""
     gate: str = ""
     """Key of the gate that must be open."""
     options: tuple[tuple[str, OptionValue], ...] = ()
@@ -151,12 +172,19 @@ class Task:
 
     def outputs(self) -> list[tuple[str, str, str]]:
         """(kind, fibre, path below the data root) of every product, in the order of the declaration."""
-        return [
-            (makes.kind, fibre, path)
-            for makes in self.step.recipe.makes
-            if makes.applies(self.step.variant, self.reference)
-            for fibre, path in self._paths(makes)
-        ]
+        recipe = self.step.recipe
+        night = folder(recipe.tree_out, self.step.tier, self.obs_dir, Life.NIGHTLY)
+        found: list[tuple[str, str, str]] = []
+        for kind, rule, fibres in layout(recipe, self.step.variant, self.reference):
+            if rule == "object":
+                place = folder(recipe.tree_out, self.step.tier, self.obs_dir, Life.OBJECT)
+                for fibre in fibres:
+                    found.append((kind, fibre, place + KINDS[kind].file_name(self.stem, fibre)))
+                continue
+            for stem in self._stems(rule, kind):
+                for fibre in fibres:
+                    found.append((kind, fibre, f"{night}{stem}{ending(kind, fibre, self.mask)}"))
+        return found
 
     def path(self, kind: str, fibre: str = "") -> str:
         """Path of one product of this run.
@@ -171,19 +199,13 @@ class Task:
                 return path
         raise KeyError(f"{self.step.short} {self.key} does not make {kind} {fibre}")
 
-    def _paths(self, makes: Makes) -> Iterator[tuple[str, str]]:
-        kind, recipe = KINDS[makes.kind], self.step.recipe
-        place = folder(recipe.tree_out, self.step.tier, self.obs_dir, kind.life)
-        for stem in self._stems(kind.stem, makes.kind):
-            for fibre in makes.fibres:
-                yield fibre, place + kind.file_name(stem, fibre, self.mask)
-
     def _stems(self, rule: str, kind: str) -> list[str]:
         if rule == "odometer":
             return [self.stem[:7]]
         if rule == "input":
             if kind == "CCF_FP":
-                return [KINDS["E2DSFF"].file_name(self.stem, "C").removesuffix(".fits")]
+                # Velocity of the comb: from the spectrum of the reference fibre, whatever the main input is.
+                return [self.stem + ending("E2DSFF", "C").removesuffix(".fits")]
             names = [path.rpartition("/")[2] for inputs in self.inputs[:1] for path in inputs.paths()]
             return [name.removesuffix(".gz").removesuffix(".fits") for name in names]
         if self.step.label == "00" and self.inputs and self.step.recipe.group == "file":
@@ -218,7 +240,15 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """Plain mapping for one JSON line."""
-        step, resources = self.step, self.step.recipe.resources
+        return {
+            **self._head(),
+            "selects": [selection.record() for selection in self.selections],
+            **self._tail(),
+        }
+
+    def _head(self) -> dict[str, Any]:
+        """Entries of the record before the selections."""
+        step = self.step
         entry: dict[str, Any] = {
             "key": self.key,
             "short": step.short,
@@ -229,22 +259,31 @@ class Task:
             entry["variant"] = step.variant
         entry["object" if self.object else "obs_dir"] = self.object or self.obs_dir
         entry["inputs"] = {inputs.argument: inputs.paths() for inputs in self.inputs}
-        missing = sum(p == MISSING for inputs in self.inputs for p in inputs.producers)
+        refused = sum(len(inputs.refused) for inputs in self.inputs)
+        missing = sum(inputs.producers.count(MISSING) for inputs in self.inputs) - refused
         if missing:
             entry["missing_inputs"] = missing
+        if refused:
+            entry["refused_inputs"] = refused
         entry["options"] = dict(self.options)
         entry["outputs"] = _output_record(self.outputs())
-        entry["selects"] = [selection.record() for selection in self.selections]
+        return entry
+
+    def _tail(self) -> dict[str, Any]:
+        """Entries of the record after the selections."""
+        resources = self.step.recipe.resources
         depends = [*self.producers(), *self.depends]
         if self.gate:
             depends.append(self.gate)
-        entry["depends"] = depends
-        entry["resources"] = {
-            "memory_gb": resources.memory_gb,
-            "seconds": self.seconds(),
-            "threads": resources.threads,
+        entry: dict[str, Any] = {
+            "depends": depends,
+            "resources": {
+                "memory_gb": resources.memory_gb,
+                "seconds": self.seconds(),
+                "threads": resources.threads,
+            },
+            "state": self.state.value,
         }
-        entry["state"] = self.state.value
         if self.marker:
             entry["marker"] = self.marker
         return entry
@@ -256,6 +295,27 @@ class Task:
         return resources.seconds + resources.per_input_s * max(0, files - 1)
 
 
+_LAYOUTS: dict[tuple[int, str, str], tuple[Recipe, list[tuple[str, str, tuple[str, ...]]]]] = {}
+"""Products by recipe object (kept alive by the entry), variant and reference light."""
+
+
+def layout(recipe: Recipe, variant: str, reference: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(kind, rule of the stem, fibres) of everything a run of this variant makes.
+
+    Looked up by the identity of the recipe: hashing a declaration for every run would dominate planning.
+    """
+    key = (id(recipe), variant, reference)
+    found = _LAYOUTS.get(key)
+    if found is None:
+        rows = [
+            (makes.kind, KINDS[makes.kind].stem, makes.fibres)
+            for makes in recipe.makes
+            if makes.applies(variant, reference)
+        ]
+        found = _LAYOUTS[key] = (recipe, rows)
+    return found[1]
+
+
 def _output_record(outputs: list[tuple[str, str, str]]) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for kind, _, path in outputs:
@@ -265,12 +325,12 @@ def _output_record(outputs: list[tuple[str, str, str]]) -> dict[str, list[str]]:
 
 @dataclass(slots=True)
 class Node:
-    """A point that gathers runs: a gate (policy only) or an internal task with a product."""
+    """A point that gathers runs: a gate, an order of ids (both policy only), or an internal task."""
 
     key: str
-    """``GATE-MASTER_OK``, ``PCA1-<n>``, ..."""
+    """``GATE-MASTER_OK``, ``ORDER-<id>``, ``PCA1-<id>``, ..."""
     kind: str
-    """``gate`` or ``model``."""
+    """``gate`` (open when all passed), ``order`` (open when all ended) or ``model``."""
     members: tuple[str, ...]
     """Runs it gathers, in canonical order."""
     stored: tuple[str, ...] = ()
@@ -280,7 +340,8 @@ class Node:
     fallback_stored: tuple[str, ...] = ()
     product: str = ""
     """Product kind of a model node."""
-    gate: str = ""
+    after: str = ""
+    """Key of the order node that holds it back."""
     state: State = State.PLANNED
     marker: str = ""
 
@@ -300,9 +361,11 @@ class Node:
             entry["fallback"] = [*self.fallback, *self.fallback_stored]
         if self.product:
             entry["outputs"] = _output_record(self.outputs())
-        if self.gate:
-            entry["depends"] = [self.gate]
+        if self.after:
+            entry["depends"] = [self.after]
         entry["state"] = self.state.value
+        if self.marker:
+            entry["marker"] = self.marker
         return entry
 
 
@@ -344,8 +407,14 @@ class Plan:
     def json_lines(self) -> Iterator[str]:
         """One JSON text per run, then per node, each with its newline; made as they are read."""
         encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+        # Runs of one night and step share their selections, by far the longest entry of a line.
+        texts: dict[int, str] = {}
         for task in self.tasks:
-            yield encode(task.record()) + "\n"
+            selects = texts.get(id(task.selections))
+            if selects is None:
+                selects = encode([selection.record() for selection in task.selections])
+                texts[id(task.selections)] = selects
+            yield f'{encode(task._head())[:-1]},"selects":{selects},{encode(task._tail())[1:]}\n'
         for node in self.nodes:
             yield encode(node.record()) + "\n"
 

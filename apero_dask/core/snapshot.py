@@ -29,6 +29,9 @@ class Snapshot:
     """Name of the raw tree, for messages."""
     outputs: Outputs = field(default_factory=dict)
     """Intact output and its marker by path."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Content digest of further files that runs may read: products without a marker by path, calibrations
+    named on a recipe line by their name as written.  A run that reads an unknown file is never skipped."""
 
     @classmethod
     def of(
@@ -40,8 +43,13 @@ class Snapshot:
         masks: Iterable[str] = (),
         listing: Mapping[str, Iterable[str]] | None = None,
         tree: str = "raw",
+        files: Mapping[str, str] | None = None,
     ) -> Snapshot:
-        """Snapshot from the markers of all finished runs."""
+        """Snapshot from the markers of all finished runs.
+
+        Of several markers that claim the same file only the one it belongs to may be given: the others are
+        about files that were overwritten since.
+        """
         bad = frozenset(damaged)
         table = {marker.identity: marker for marker in markers}
         outputs: Outputs = {}
@@ -57,6 +65,7 @@ class Snapshot:
             listing={folder: frozenset(names) for folder, names in (listing or {}).items()},
             tree=tree,
             outputs=outputs,
+            files=dict(files or {}),
         )
 
     def has(self, path: str) -> bool:
@@ -71,10 +80,10 @@ class Snapshot:
         folder, _, name = path.rpartition("/")
         return name in self.listing.get(folder, frozenset())
 
-    def content(self, path: str) -> str:
-        """Content digest of an intact output, empty if there is none."""
+    def content(self, path: str) -> str | None:
+        """Content digest of an intact output or other known file, None if it is not known."""
         found = self.outputs.get(path)
-        return found[1].content if found else ""
+        return found[1].content if found else self.files.get(path)
 
     def calibrations(self) -> list[Marker]:
         """Markers of passed runs that made a calibration, in a fixed order."""

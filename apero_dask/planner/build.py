@@ -1,87 +1,37 @@
 """The one entry point: run file, frame index and snapshot in, plan out.
 
-Pure: the same arguments give the same plan, byte for byte, whatever the order of files, the hash seed or the host.
+Pure: the same arguments give the same plan, byte for byte, whatever the order of files, hash seed or host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from apero_dask.core.declare import registered
+import apero_dask.recipes  # noqa: F401  (registers the declarations)
+from apero_dask.core.declare import Recipe, registered
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import FrameIndex
 from apero_dask.core.names import ObjectNames
-from apero_dask.core.outcome import Marker
-from apero_dask.core.plan import Node, Plan, Step, StepCount
-from apero_dask.core.products import MASTER, NIGHT, Life
+from apero_dask.core.plan import Node, Plan
+from apero_dask.core.products import KINDS, MASTER, NIGHT, Life
+from apero_dask.core.settings import Request as RunFileRequest
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.instruments.base import Instrument
 from apero_dask.planner.catalogue import Catalogue
-from apero_dask.planner.expand import Expander, Request
-from apero_dask.planner.explicit import ALWAYS_MASTER, plan_line
+from apero_dask.planner.draft import Draft, Request
+from apero_dask.planner.expand import expand_row, is_active, step_of
+from apero_dask.planner.explicit import plan_line, tier_of
 from apero_dask.planner.filters import Rejection, Targets, select, targets
 from apero_dask.planner.order import check_acyclic
-from apero_dask.planner.selection import local_midnight
-from apero_dask.planner.sequences import SEQUENCES, Row, describe, labels
+from apero_dask.planner.selection import midnights
+from apero_dask.planner.sequences import SEQUENCES, labels
 from apero_dask.planner.skip import mark_skipped
-from apero_dask.planner.transmissions import add_model_nodes
+from apero_dask.planner.templates import coming_templates
+from apero_dask.planner.transmissions import report_empty
+from apero_dask.planner.waiting import add_order_nodes
 
 MASTER_GATE = "GATE-MASTER_OK"
-
-
-def is_active(row: Row, settings: Settings) -> bool:
-    """Whether the switch of a row is on; a macro has one switch for all its rows."""
-    return settings.runs(row.macro or row.short, row.part)
-
-
-def _active_master(settings: Settings) -> dict[int, str]:
-    """First active master step of every request that has one."""
-    found: dict[int, str] = {}
-    for request in settings.requests:
-        for row in SEQUENCES.get(request.sequence, ()):
-            if row.scope in ("archive", "master") and is_active(row, settings):
-                found.setdefault(request.number, row.short)
-        if request.command is not None:
-            short = registered()[request.command.recipe].short
-            if short in ALWAYS_MASTER and settings.runs(short):
-                found.setdefault(request.number, short)
-    return found if not settings.trigger_run else {}
-
-
-def _master_night(
-    settings: Settings, snapshot: Snapshot, needed: Mapping[int, str], findings: Findings
-) -> str:
-    """Configured master night, else the only one of the database."""
-    if settings.master_obs_dir is not None:
-        return settings.master_obs_dir
-    named = {
-        request.command.obs_dir
-        for request in settings.requests
-        if request.command is not None and request.number in needed and request.command.obs_dir
-    }
-    if needed and len(named) == 1 and not any(r.sequence and r.number in needed for r in settings.requests):
-        return named.pop()
-    if needed:
-        findings.add("E-MASTER-UNSET", short=next(iter(needed.values())))
-        return ""
-    stored = sorted(
-        {
-            marker.obs_dir
-            for marker in snapshot.calibrations()
-            if marker.tier == MASTER and any(_is_reference(marker) for _ in (0,))
-        }
-    )
-    if len(stored) > 1:
-        short = next((row.short for r in settings.requests for row in SEQUENCES.get(r.sequence, ())), "cal")
-        findings.add("E-MASTER-UNSET", short=short)
-    return stored[0] if len(stored) == 1 else ""
-
-
-def _is_reference(marker: Marker) -> bool:
-    from apero_dask.core.products import KINDS
-
-    return any(KINDS[output.kind].life is Life.REFERENCE for output in marker.outputs)
 
 
 def build_plan(
@@ -112,7 +62,7 @@ def build_plan(
     rejections : mapping, optional
         Reject list by identifier.
     only_show : bool
-        The plan will not be executed: archive steps take every frame, missing reference products are warnings.
+        The plan will not be executed: archive steps take every frame, missing reference products only warn.
     resume : str
         Interrupted invocation that is continued.
 
@@ -121,15 +71,12 @@ def build_plan(
     Plan
         With everything found in ``findings``; errors among them mean that it must not be executed.
     """
-    import apero_dask.recipes  # noqa: F401  (registers the declarations)
-
     findings = Findings(settings.run_file)
     findings.extend(index.findings)
-    snapshot = snapshot or Snapshot()
-    names = names or ObjectNames()
-    masters = _active_master(settings)
-    master_night = _master_night(settings, snapshot, masters, findings)
-    sequences = [r.sequence for r in settings.requests if r.sequence]
+    snapshot, names = snapshot or Snapshot(), names or ObjectNames()
+    recipes = registered()
+    masters = _active_master(settings, recipes)
+    master_night = _master_night(settings, recipes, snapshot, masters, findings)
     if settings.trigger_run and settings.night_name is None:
         findings.add("E-TRIGGER-NIGHT", line=settings.lines.get("TRIGGER_RUN", 0))
     selected = select(
@@ -140,36 +87,97 @@ def build_plan(
         master_night,
         bool(masters),
         snapshot.tree,
-        any(SEQUENCES[name] for name in sequences),
+        any(SEQUENCES.get(request.sequence) for request in settings.requests),
     )
-    midnights = {
-        night: local_midnight(frames, instrument.longitude, settings.calib_db_dayfrac)
-        for night, frames in selected.night_frames.items()
-    }
-    catalogue = Catalogue(settings, snapshot, findings, master_night, midnights, only_show)
-    expander = Expander(
-        settings, instrument, registered(), selected, snapshot, catalogue, findings, only_show, names=names
+    times = midnights(selected.night_frames, snapshot, instrument.longitude, settings.calib_db_dayfrac)
+    draft = Draft(
+        settings=settings,
+        instrument=instrument,
+        recipes=recipes,
+        selected=selected,
+        snapshot=snapshot,
+        catalogue=Catalogue(settings, snapshot, findings, master_night, times, only_show),
+        findings=findings,
+        only_show=only_show,
+        names=names,
+        has_master=bool(masters),
     )
-    _expand_all(expander, index, masters)
-    gate = _master_gate(expander, masters)
-    nodes = [gate] if gate is not None else []
-    plan = Plan.of(instrument.name, expander.tasks, [*nodes, *expander.nodes], expander.counts)
-    order = check_acyclic(plan)
-    mark_skipped(plan, order, settings, snapshot, findings, resume)
+    requests = _plan_requests(draft, index)
+    nodes = _master_gates(draft, requests, masters)
+    nodes += add_order_nodes(draft, settings.requests, requests)
+    plan = Plan.of(instrument.name, draft.tasks, [*nodes, *draft.nodes], draft.counts)
+    mark_skipped(plan, check_acyclic(plan), settings, snapshot, findings, resume)
     return Plan(plan.instrument, plan.tasks, plan.nodes, plan.counts, tuple(findings), plan.by_key)
 
 
-def _targets(expander: Expander, index: FrameIndex, findings: Findings) -> tuple[Targets, Targets]:
+def _active_master(settings: Settings, recipes: Mapping[str, Recipe]) -> dict[int, str]:
+    """First active master step of every request that has one; none in trigger mode."""
+    found: dict[int, str] = {}
+    if settings.trigger_run:
+        return found
+    for request in settings.requests:
+        for row in SEQUENCES.get(request.sequence, ()):
+            if row.scope in ("archive", "master") and is_active(row, settings):
+                found.setdefault(request.number, row.short)
+        if request.command is not None:
+            recipe = recipes[request.command.recipe]
+            if tier_of(recipe, request.command) == MASTER and settings.runs(recipe.short):
+                found.setdefault(request.number, recipe.short)
+    return found
+
+
+def _master_night(
+    settings: Settings,
+    recipes: Mapping[str, Recipe],
+    snapshot: Snapshot,
+    masters: Mapping[int, str],
+    findings: Findings,
+) -> str:
+    """Configured master night, else the one explicit master lines name, else the only one of the database."""
+    if settings.master_obs_dir is not None:
+        return settings.master_obs_dir
+    commands = {r.number: r.command for r in settings.requests}
+    named = {command.obs_dir for n in masters if (command := commands[n]) is not None and command.obs_dir}
+    if masters and len(named) == 1 and all(commands[n] is not None for n in masters):
+        return named.pop()
+    if masters:
+        findings.add("E-MASTER-UNSET", short=next(iter(masters.values())))
+        return ""
+    stored = sorted(
+        {
+            marker.obs_dir
+            for marker in snapshot.calibrations()
+            if marker.tier == MASTER and any(KINDS[o.kind].life is Life.REFERENCE for o in marker.outputs)
+        }
+    )
+    if len(stored) > 1:
+        short = next((s for r in settings.requests for s in _selecting(settings, recipes, r)), "")
+        if short:
+            findings.add("E-MASTER-UNSET", short=short)
+        return ""
+    return stored[0] if stored else ""
+
+
+def _selecting(settings: Settings, recipes: Mapping[str, Recipe], request: RunFileRequest) -> list[str]:
+    """Short names of the active steps of a request that use calibrations."""
+    if request.command is not None:
+        recipe = recipes[request.command.recipe]
+        return [recipe.short] if recipe.selects or not recipe.arguments else []
+    rows = SEQUENCES[request.sequence]
+    return [row.short for row in rows if is_active(row, settings) and recipes[row.recipe].selects]
+
+
+def _targets(draft: Draft, index: FrameIndex) -> tuple[Targets, Targets]:
     """Targets of the run file, and those of a full reduction."""
-    settings = expander.settings
+    settings, findings = draft.settings, draft.findings
     limited = any(
-        row.targets in ("telluric", "science") and not row.macro
+        row.targets in ("telluric", "science")
         for request in settings.requests
         if request.sequence != "full_seq"
         for row in SEQUENCES.get(request.sequence, ())
     )
-    asked = targets(index, settings, findings, expander.names, limited)
-    whole = targets(index, settings, findings, expander.names, False)
+    asked = targets(index, settings, findings, draft.names, limited)
+    whole = targets(index, settings, findings, draft.names, False)
     if any(request.sequence == "full_seq" for request in settings.requests):
         for key, given in (
             ("TELLURIC_TARGETS", settings.telluric_targets),
@@ -180,66 +188,43 @@ def _targets(expander: Expander, index: FrameIndex, findings: Findings) -> tuple
     return asked, whole
 
 
-def _expand_all(expander: Expander, index: FrameIndex, masters: Mapping[int, str]) -> None:
-    settings, findings = expander.settings, expander.findings
-    asked, whole = _targets(expander, index, findings)
-    has_master = False
-    for wanted in settings.requests:
-        has_master = has_master or wanted.number in masters
-        full = wanted.sequence == "full_seq"
-        request = Request(wanted.number, whole if full else asked, full, has_master)
+def _plan_requests(draft: Draft, index: FrameIndex) -> list[Request]:
+    """Plan id after id; each sees what the earlier ones make, and nothing of the later ones."""
+    asked, whole = _targets(draft, index)
+    requests: list[Request] = []
+    for wanted in draft.settings.requests:
+        chosen = whole if wanted.sequence == "full_seq" else asked
+        request = Request(wanted.number, chosen, wanted.command is not None, wanted.line)
+        requests.append(request)
         if wanted.command is not None:
-            plan_line(expander, request, wanted, wanted.command)
+            plan_line(draft, request, wanted, wanted.command)
         else:
             rows = SEQUENCES[wanted.sequence]
-            expander.future_templates |= _coming_templates(expander, request, rows)
+            active = [is_active(row, draft.settings) for row in rows]
+            draft.future_templates |= coming_templates(draft, request, rows, active)
             for row, label in zip(rows, labels(rows), strict=True):
-                _expand_row(expander, request, row, label)
-        expander.catalogue.freeze()
-        add_model_nodes(expander, request)
+                expand_row(draft, request, row, step_of(draft, request, row, label))
+        draft.catalogue.freeze()
+        report_empty(draft, request)
         for task in request.tasks:
-            task.selections = expander.catalogue.selections(task)
-        expander.catalogue.report_missing(request.tasks)
+            task.selections = draft.catalogue.selections(task)
+        draft.catalogue.report_missing(request.tasks)
+        request.frames.clear()
+    return requests
 
 
-def _coming_templates(expander: Expander, request: Request, rows: tuple[Row, ...]) -> frozenset[str]:
-    """Objects whose template the rows make anew."""
-    return frozenset(
-        frame.frame_class
-        for row in rows
-        if row.scope == "object" and is_active(row, expander.settings)
-        for frame in expander.selected.frames
-        if expander.takes(request, row, frame) and not expander.keeps_template(frame.frame_class)
-    )
-
-
-def _expand_row(expander: Expander, request: Request, row: Row, label: str) -> None:
-    settings = expander.settings
-    switch = row.macro or row.short
-    step = Step(
-        request=request.number,
-        label=label,
-        short=row.short,
-        part=row.part,
-        recipe=expander.recipes[row.recipe],
-        tier=MASTER if row.scope in ("archive", "master") else NIGHT,
-        variant=row.variant,
-        skip=settings.skips(switch, row.part),
-        text=describe(row),
-    )
-    if is_active(row, settings):
-        expander.expand(request, row, step)
-    elif row.short != "SCIPOST":
-        expander.counts.append(StepCount(step, 0, (f"switched off: RUN_{switch} = False",)))
-
-
-def _master_gate(expander: Expander, masters: Mapping[int, str]) -> Node | None:
-    """Gate that every night run waits for; None without an active master step."""
-    members = [key for key in expander.master_keys if int(key.partition(".")[0]) in masters]
-    if not members:
-        return None
-    first = min(masters)
-    for task in expander.tasks:
-        if task.step.tier == NIGHT and task.step.request >= first and task.step.recipe.tree_in != "raw":
-            task.gate = MASTER_GATE
-    return Node(MASTER_GATE, "gate", tuple(members))
+def _master_gates(draft: Draft, requests: Sequence[Request], masters: Mapping[int, str]) -> list[Node]:
+    """Gates that night runs wait for: all master runs of their own and earlier ids."""
+    gates: list[Node] = []
+    members: list[str] = []
+    for request in requests:
+        mine = [task.key for task in request.tasks if task.step.tier == MASTER]
+        if request.number in masters and mine:
+            members += mine
+            key = MASTER_GATE if not gates else f"{MASTER_GATE}-{request.number:05d}"
+            gates.append(Node(key, "gate", tuple(members)))
+        if gates:
+            for task in request.tasks:
+                if task.step.tier == NIGHT and task.step.recipe.tree_in != "raw":
+                    task.gate = gates[-1].key
+    return gates

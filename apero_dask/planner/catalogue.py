@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from apero_dask.core.declare import Makes, Select
+from apero_dask.core.declare import Recipe, Select, registered
 from apero_dask.core.errors import Findings
-from apero_dask.core.plan import Candidate, Selection, Task
+from apero_dask.core.outcome import Marker
+from apero_dask.core.plan import Candidate, Selection, Task, layout
 from apero_dask.core.products import KINDS, MASTER, REFERENCE_DEFAULTS, Life
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
@@ -17,8 +18,6 @@ DEFAULT = "default:"
 GIVEN = "file:"
 """Prefix of the identity of a file that the user named."""
 SHIPPED = frozenset(REFERENCE_DEFAULTS.values())
-RUN_DEFAULTS = {"LEAKM": "LEAK0"}
-"""Shipped guesses that night steps may use; the first guess of the wavelengths serves master steps only."""
 
 ShelfKey = tuple[str, str]
 
@@ -48,38 +47,46 @@ class Catalogue:
     _stored: dict[ShelfKey, list[Maker]] = field(default_factory=dict)
     _shelves: dict[ShelfKey, Shelf] = field(default_factory=dict)
     _cache: dict[tuple[object, ...], Selection] = field(default_factory=dict)
+    _sets: dict[tuple[object, ...], tuple[Recipe, tuple[Selection, ...]]] = field(default_factory=dict)
+    _grown: bool = False
 
     def __post_init__(self) -> None:
         for marker in self.snapshot.calibrations():
-            for kind, fibre in dict.fromkeys(shelf_key(o.kind, o.fibre) for o in marker.outputs):
-                if not KINDS[kind].database and kind != "WAVEFPL":
-                    continue
-                if any(o.path in self.snapshot.damaged for o in marker.outputs if o.kind == kind):
-                    continue
+            made = [o for o in marker.outputs if KINDS[o.kind].database == "calib"]
+            if any(o.path in self.snapshot.damaged for o in made):
+                # Products of one run are chosen together, so one damaged file makes the run useless.
+                continue
+            for key in dict.fromkeys(shelf_key(o.kind, o.fibre) for o in made):
                 if marker.tier == MASTER and marker.obs_dir == self.master_night:
-                    self.stored_master[kind, fibre] = marker.identity
-                if KINDS[kind].life is Life.NIGHTLY:
-                    self._stored.setdefault((kind, fibre), []).append(
-                        Maker(marker.time, marker.tier, marker.obs_dir, "", marker.identity, marker.stem)
-                    )
+                    self.stored_master[key] = marker.identity
+                if KINDS[key[0]].life is Life.NIGHTLY:
+                    self._stored.setdefault(key, []).append(_stored_maker(marker))
 
     def add(self, task: Task) -> None:
         """Register the calibrations a planned run makes."""
-        keys = dict.fromkeys(shelf_key(makes.kind, fibre) for makes in _made(task) for fibre in makes.fibres)
-        for key in keys:
-            if not KINDS[key[0]].database:
+        recipe, step = task.step.recipe, task.step
+        self._grown = True
+        for key in dict.fromkeys(
+            shelf_key(kind, fibre)
+            for kind, _, fibres in layout(recipe, step.variant, task.reference)
+            for fibre in fibres
+        ):
+            if KINDS[key[0]].database != "calib":
                 continue
-            if task.step.tier == MASTER:
-                self.master.setdefault(key, task.key)
+            if step.tier == MASTER and task.obs_dir == self.master_night:
+                self.master[key] = task.key
             if KINDS[key[0]].life is Life.NIGHTLY:
                 self.planned.setdefault(key, []).append(
-                    Maker(task.time, task.step.tier, task.obs_dir, task.key, "", task.stem)
+                    Maker(task.time, step.tier, task.obs_dir, task.key, "", task.stem)
                 )
 
     def freeze(self) -> None:
-        """Forget shelves made before the last additions."""
-        self._shelves.clear()
-        self._cache.clear()
+        """Forget what was ranked before the last additions."""
+        if self._grown:
+            self._shelves.clear()
+            self._cache.clear()
+            self._sets.clear()
+            self._grown = False
 
     def shelf(self, key: ShelfKey) -> Shelf:
         """Planned makers, and stored ones of nights that are not made again."""
@@ -107,26 +114,18 @@ class Catalogue:
         return found
 
     def _rank(self, select: Select, tier: str, night: str, time: float) -> tuple[Candidate, ...]:
-        ranked = self._of_kind(select.kinds, select.fibre, tier, night, time, first=1, other=False)
-        for kind in select.fallback:
-            ranked += self._of_kind(
-                (kind,), select.fibre, tier, night, time, first=len(ranked) + 1, other=True
-            )
+        ranked: list[Candidate] = []
+        for kinds in (select.kinds, *((kind,) for kind in select.fallback)):
+            ranked += self._of_kind(kinds, select, tier, night, time, after=len(ranked) and ranked[-1].rank)
         return tuple(ranked)
 
     def _of_kind(
-        self,
-        kinds: tuple[str, ...],
-        fibre: str,
-        tier: str,
-        night: str,
-        time: float,
-        *,
-        first: int,
-        other: bool,
+        self, kinds: tuple[str, ...], select: Select, tier: str, night: str, time: float, *, after: int
     ) -> list[Candidate]:
+        """Candidates that offer ``kinds``: those asked for, or one of the fallbacks."""
         kind = kinds[0]
-        key = shelf_key(kind, fibre)
+        other = kinds != select.kinds
+        key = shelf_key(kind, select.fibre)
         if kind in SHIPPED:
             return [Candidate("", DEFAULT + kind, MASTER, "", 0, kinds, other)]
         if tier == MASTER or KINDS[kind].life is Life.REFERENCE:
@@ -134,50 +133,64 @@ class Catalogue:
                 return [Candidate(self.master[key], "", MASTER, self.master_night, 0, kinds, other)]
             if key in self.stored_master:
                 return [Candidate("", self.stored_master[key], MASTER, self.master_night, 0, kinds, other)]
-            if kind in RUN_DEFAULTS and tier != MASTER:
-                return [Candidate("", DEFAULT + RUN_DEFAULTS[kind], MASTER, "", 0, kinds, True)]
             return []
-        if time != time:
-            return []
-        return candidates(self.shelf(key), kinds, night, time, self.settings, first=first, other=other)
+        return candidates(self.shelf(key), kinds, night, time, self.settings, after=after, other=other)
 
     def selections(self, task: Task) -> tuple[Selection, ...]:
-        """All selections of a run; a calibration file named on its command line replaces the search."""
+        """All selections of a run; a calibration file named on its command line replaces the search.
+
+        Equal runs get the same tuple object.
+        """
         step = task.step
-        given = {
-            option.calibration: (option.name, value)
-            for name, value in task.options
-            if (option := step.recipe.option(name)) is not None and option.calibration
-        }
         time = None
         if not self.settings.calib_bin_in_time and step.recipe.group == "file":
             time = task.time
+        if task.options:
+            return self._selections(task, time, _given(task))
+        key = (id(step.recipe), step.tier, step.variant, task.obs_dir, task.science, task.reference, time)
+        found = self._sets.get(key)
+        if found is None:
+            found = self._sets[key] = (step.recipe, self._selections(task, time, {}))
+        return found[1]
+
+    def _selections(self, task: Task, time: float | None, given: dict[str, str]) -> tuple[Selection, ...]:
+        step = task.step
         result = []
+        asked = {kind for select in step.recipe.selects for kind in select.kinds}
+        for kind in sorted(set(given) - asked):
+            # Starting values and templates are not searched for; the line names them or there is none.
+            only = Candidate("", GIVEN + given[kind], step.tier, task.obs_dir, 0, (kind,), False)
+            result.append(Selection((kind,), "", "", False, (only,)))
         for select in step.recipe.selects:
             if not select.applies(step.tier, step.variant, task.science, task.reference):
                 continue
-            named = [str(given[kind][1]) for kind in (*select.kinds, *select.fallback) if kind in given]
-            if named:
-                only = tuple(
-                    Candidate("", GIVEN + name, step.tier, task.obs_dir, 0, select.kinds, False)
-                    for name in named[:1]
-                )
-                result.append(Selection(select.kinds, select.fibre, select.applies_to, False, only))
-            else:
-                result.append(self.select(select, step.tier, task.obs_dir, time))
+            named = [k for k in select.kinds if k in given and _is_for(given[k], select.fibre)]
+            for kind in named:
+                only = Candidate("", GIVEN + given[kind], step.tier, task.obs_dir, 0, (kind,), False)
+                result.append(Selection((kind,), select.fibre, select.applies_to, False, (only,)))
+            rest = tuple(kind for kind in select.kinds if kind not in named)
+            if rest:
+                wanted = select if not named else replace(select, kinds=rest)
+                result.append(self.select(wanted, step.tier, task.obs_dir, time))
         return tuple(result)
 
     def report_missing(self, tasks: list[Task]) -> None:
         """Report selections without any candidate: reference products one by one, nightly ones by step."""
         nightly: dict[str, dict[str, list[Task]]] = {}
         reference: dict[str, str] = {}
+        lacking: dict[int, list[Selection]] = {}
+        # A product of a run that makes several is named after the first of them, as users know it.
+        leading = {makes.kind: r.makes[0].kind for r in registered().values() for makes in r.makes}
         for task in tasks:
-            for selection in task.selections:
-                if selection.candidates or selection.optional:
-                    continue
+            empty = lacking.get(id(task.selections))
+            if empty is None:
+                empty = lacking[id(task.selections)] = [
+                    s for s in task.selections if not s.candidates and not s.optional
+                ]
+            for selection in empty:
                 kind, short = selection.kinds[0], task.step.short
                 if task.step.tier == MASTER or KINDS[kind].life is Life.REFERENCE:
-                    reference.setdefault(kind, short)
+                    reference.setdefault(leading.get(kind, kind), short)
                 else:
                     steps = nightly.setdefault("/".join(selection.kinds), {})
                     steps.setdefault(short, []).append(task)
@@ -201,5 +214,21 @@ class Catalogue:
             )
 
 
-def _made(task: Task) -> list[Makes]:
-    return [m for m in task.step.recipe.makes if m.applies(task.step.variant, task.reference)]
+def _stored_maker(marker: Marker) -> Maker:
+    return Maker(marker.time, marker.tier, marker.obs_dir, "", marker.identity, marker.stem)
+
+
+def _given(task: Task) -> dict[str, str]:
+    """Calibration files named on the recipe line, by the kind they replace."""
+    found = {}
+    for name, value in task.options:
+        option = task.step.recipe.option(name)
+        if option is not None and option.calibration:
+            found[option.calibration] = str(value)
+    return found
+
+
+def _is_for(name: str, group: str) -> bool:
+    """Whether a named file serves a localisation group; only names of the other group say no."""
+    last = name.rpartition("/")[2].removesuffix(".fits").rpartition("_")[2]
+    return not group or last not in ("AB", "C") or last == group

@@ -27,21 +27,18 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Cleaned names of telluric and science targets; ``None`` = every observed object that is not telluric."""
+    """Cleaned names of telluric and science targets; ``None`` = every object that is not telluric."""
 
     telluric: frozenset[str]
     science: frozenset[str] | None
 
-    def takes(self, which: str, name: str, whole: bool = False) -> bool:
-        """Whether the object belongs to ``telluric``, ``science`` or ``all`` targets.
-
-        With ``whole`` (``full_seq``) science means every object that is not telluric.
-        """
+    def takes(self, which: str, name: str) -> bool:
+        """Whether the object belongs to ``telluric``, ``science`` or ``all`` targets."""
         if which == "all":
             return True
         if which == "telluric":
             return name in self.telluric
-        if whole or self.science is None:
+        if self.science is None:
             return name not in self.telluric
         return name in self.science
 
@@ -54,6 +51,8 @@ class Selected:
     """Nights left by all night filters."""
     frames: tuple[RawFrame, ...]
     """Frames of those nights that pass the frame filters: what night and frame steps see."""
+    unnamed: tuple[RawFrame, ...]
+    """The same without the filter FILENAME, which does not concern explicit lines."""
     archive: tuple[RawFrame, ...]
     """Frames of the nights that archive-wide steps see, the master night included."""
     master: tuple[RawFrame, ...]
@@ -63,13 +62,21 @@ class Selected:
     night_frames: Mapping[str, tuple[RawFrame, ...]]
     """All identified frames of every night, for its local midnight."""
     rejections: Mapping[str, Rejection]
-    left_out: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...]
     """Sentences about frames left out, for the listing of the plan."""
+    by_night: Mapping[str, list[RawFrame]] = field(init=False)
+    """``frames`` by night."""
+    master_by_night: Mapping[str, list[RawFrame]] = field(init=False)
+    """``master`` under its night; empty without a usable frame."""
 
-    def rejected(self, frame: RawFrame, use: str) -> bool:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_night", by_night(self.frames))
+        object.__setattr__(self, "master_by_night", by_night(self.master))
+
+    def forbids(self, identifier: str, use: str) -> bool:
         """Whether the reject list forbids the use ``telluric`` or ``velocity`` of a frame."""
-        row = self.rejections.get(frame.identifier)
-        return row is not None and bool(getattr(row, use))
+        row = self.rejections.get(identifier)
+        return row is not None and (row.everywhere or (row.telluric if use == "telluric" else row.velocity))
 
 
 def by_night(frames: Iterable[RawFrame]) -> dict[str, list[RawFrame]]:
@@ -101,7 +108,7 @@ def select(
     _check_nights(settings, known, findings)
 
     engineering: set[str] = set()
-    if not settings.use_engineering:
+    if not settings.use_engineering and not settings.trigger_run:
         for night, frames in everything.items():
             if night != master_night and not any(f.obstype == "OBJECT" for f in frames):
                 engineering.add(night)
@@ -147,10 +154,12 @@ def select(
         frames = [f for f in frames if f.obstype != "OBJECT" or f.pi_name.strip().lower() in wanted]
         if before > len(frames):
             left_out.append(f"PI_NAMES: {before - len(frames)} object frame(s) of other programmes")
+    unnamed = tuple(frames)
     if settings.filename is not None:
         before = len(frames)
-        frames = [f for f in frames if any(_named(f, name) for name in settings.filename)]
-        if not frames and before:
+        stems = {n.rpartition("/")[2].removesuffix(".gz").removesuffix(".fits") for n in settings.filename}
+        frames = [f for f in frames if f.identifier in stems or f.identifier[:-1] in stems]
+        if not frames and before and has_sequence:
             findings.add("E-NO-FILES", filter=f"FILENAME = {', '.join(settings.filename)}", n=before)
         elif before > len(frames):
             left_out.append(f"FILENAME: {before - len(frames)} other frame(s)")
@@ -158,6 +167,7 @@ def select(
     return Selected(
         nights=tuple(nights),
         frames=tuple(frames),
+        unnamed=unnamed,
         archive=tuple(f for night in sorted(archive) for f in kept[night]),
         master=tuple(kept.get(master_night, ())),
         master_night=master_night,
@@ -165,11 +175,6 @@ def select(
         rejections=dict(rejections) if settings.use_rejectlist else {},
         left_out=tuple(left_out),
     )
-
-
-def _named(frame: RawFrame, name: str) -> bool:
-    stem = name.rpartition("/")[2].removesuffix(".gz").removesuffix(".fits")
-    return stem in (frame.identifier, frame.identifier[:-1])
 
 
 def _check_nights(settings: Settings, known: set[str], findings: Findings) -> None:

@@ -32,7 +32,7 @@ class FrameGroup:
 def mean_time(frames: Sequence[RawFrame]) -> float:
     """Product time: mean mid-exposure, MJD.
 
-    The sum runs in canonical order with compensated rounding, so it does not depend on how the frames were found.
+    The sum is rounded once, so it does not depend on the order in which the frames were found.
     """
     return fmean(frame.mjdmid for frame in frames)
 

@@ -1,4 +1,4 @@
-"""Order of execution: the graph of a plan has no cycle, and how long its longest chain is."""
+"""Order of execution: the graph has no cycle, ids that must wait for each other, and the longest chain."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _edges(plan: Plan) -> Iterator[tuple[str | int, str | int]]:
     for node in plan.nodes:
         for key in (*node.members, *node.fallback):
             yield key, node.key
-        if node.gate:
-            yield node.gate, node.key
+        if node.after:
+            yield node.after, node.key
 
 
 def check_acyclic(plan: Plan) -> list[str]:
@@ -72,7 +72,7 @@ def check_acyclic(plan: Plan) -> list[str]:
 
 
 def critical_path(plan: Plan, order: list[str]) -> tuple[float, list[str]]:
-    """Longest chain in estimated seconds, every selection taking its first candidate; runs skipped cost nothing."""
+    """Longest chain in estimated seconds if every first candidate is taken; skipped runs cost nothing."""
     finish: dict[str, float] = {}
     came_from: dict[str, str] = {}
     for key in order:
@@ -95,6 +95,6 @@ def critical_path(plan: Plan, order: list[str]) -> tuple[float, list[str]]:
 def optimistic_edges(item: Task | Node) -> list[str]:
     """Keys a run or node waits for when nothing fails: every selection takes its first candidate."""
     if isinstance(item, Node):
-        return [*item.members, *item.fallback]
+        return [*item.members, *item.fallback, *([item.after] if item.after else [])]
     first = [s.candidates[0].source for s in item.selections if s.candidates and s.candidates[0].source]
     return [*item.producers(), *item.depends, *first, *([item.gate] if item.gate else [])]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import MISSING, STORED, Candidate, Inputs, Node, Plan, Selection, Task
+from apero_dask.planner.draft import TRANSMISSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +229,6 @@ class Resolver:
             if reason is not None and argument.required:
                 return reason
             inputs.append((argument.argument, tuple(paths)))
-        for depend in item.depends:
-            state = self.states[depend]
-            if not self.passed(depend):
-                return State.FAILED_CALIB if state is State.FAILED_CALIB else State.BLOCKED
         choices: list[Candidate | None] = []
         for selection in item.selections:
             chosen = self._choices[id(selection)].chosen
@@ -247,30 +244,23 @@ class Resolver:
 
     def _surviving(self, inputs: Inputs, keep_failed: bool) -> tuple[list[str], State | None]:
         """Paths of the usable inputs of one argument; the state that follows when there are none."""
-        paths = inputs.paths()
-        per_frame = len(inputs.fibres) if inputs.frames else 1
         kept: list[str] = []
-        blocked = False
-        for position, producer in enumerate(inputs.producers):
-            if position < len(inputs.frames):
-                mine = paths[position * per_frame : (position + 1) * per_frame]
-            else:
-                rest = len(inputs.frames) * per_frame + position - len(inputs.frames)
-                mine = paths[rest : rest + 1]
+        reason = State.FAILED_INPUT
+        for producer, paths in inputs.by_producer():
             if producer == MISSING:
                 continue
-            if producer == STORED or self.passed(producer):
-                kept.extend(mine)
-            elif self.failed_quality(producer):
-                if keep_failed:
-                    kept.extend(mine)
-            else:
-                blocked = True
-        if kept:
-            return kept, None
-        return kept, State.BLOCKED if blocked else State.FAILED_INPUT
+            if producer == STORED or self.passed(producer) or (keep_failed and self.failed_quality(producer)):
+                kept.extend(paths)
+            elif isinstance(self.plan.by_key[producer], Node):
+                # A model without any transmission is a calibration that nothing could provide.
+                reason = self.states[producer]
+            elif not self.failed_quality(producer):
+                reason = State.BLOCKED
+        return kept, None if kept else reason
 
     def _judge_node(self, node: Node) -> State | None:
+        if node.kind == "order":
+            return State.DONE
         if node.kind == "gate":
             return State.DONE if all(self.passed(key) for key in node.members) else State.BLOCKED_MASTER
         for members, stored in ((node.members, node.stored), (node.fallback, node.fallback_stored)):
@@ -278,7 +268,7 @@ class Resolver:
             for key in members:
                 task = self.plan.by_key[key]
                 if self.passed(key) and isinstance(task, Task):
-                    paths += [path for _, _, path in task.outputs()]
+                    paths += [path for kind, _, path in task.outputs() if kind in TRANSMISSIONS]
             if paths:
                 self.bindings[node.key] = Binding((("transmissions", tuple(paths)),), ())
                 return None
@@ -288,5 +278,5 @@ class Resolver:
 def _needs(item: Task | Node) -> list[str]:
     """Keys whose outcome a run or node waits for, selections apart."""
     if isinstance(item, Node):
-        return [*item.members, *item.fallback, *([item.gate] if item.gate else [])]
+        return [*item.members, *item.fallback, *([item.after] if item.after else [])]
     return [*item.producers(), *item.depends, *([item.gate] if item.gate else [])]

@@ -7,10 +7,26 @@ from dataclasses import dataclass, field
 from apero_dask.core.errors import Findings
 from apero_dask.core.ids import digest
 from apero_dask.core.outcome import ChoiceRecord, Marker, State
-from apero_dask.core.plan import MISSING, STORED, Node, Plan, Selection, Task
+from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Plan, Selection, Task
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.planner.catalogue import DEFAULT, GIVEN
+
+
+def raw_content(size: int, header_digest: str) -> str:
+    """Content digest of a raw frame: its size and the digest of its primary header."""
+    return f"{size}:{header_digest}"
+
+
+def node_identity(node: Node, plan: Plan) -> str:
+    """Run identity of a model node: its product and the paths of its set."""
+    paths = [
+        output[2]
+        for key in (*node.members, *node.fallback)
+        if isinstance(task := plan.by_key[key], Task)
+        for output in task.outputs()
+    ]
+    return digest([node.product, sorted([*paths, *node.stored, *node.fallback_stored])])
 
 
 def choice_content(marker: Marker, kinds: tuple[str, ...], snapshot: Snapshot) -> str:
@@ -33,114 +49,33 @@ class Skipper:
     markers: dict[str, Marker] = field(default_factory=dict)
     """Marker of every run and node that is skipped, by key."""
     stale: int = 0
+    _contents: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
-    def usable_marker(self, task: Task | Node, identity: str) -> Marker | None:
-        """Marker that may stand for the run: switch on or same interrupted invocation, code and files unchanged."""
-        marker = self.snapshot.markers.get(identity)
-        if marker is None:
-            return None
-        resumed = bool(self.resume) and marker.invocation == self.resume
-        wanted = resumed or (isinstance(task, Node) or task.step.skip)
-        if not wanted:
-            return None
+    def wanted(self, skip: bool, marker: Marker | None) -> bool:
+        """Whether a finished run may be skipped: its switch, or the same interrupted invocation."""
+        return skip or (marker is not None and bool(self.resume) and marker.invocation == self.resume)
+
+    def usable(self, marker: Marker) -> bool:
+        """Whether its products are intact and made by the code that is installed now."""
         if any(output.path in self.snapshot.damaged for output in marker.outputs):
-            return None
-        if self.settings.skip_check == "exists":
-            return marker
-        if marker.code != self.snapshot.code.get(marker.recipe, marker.code):
-            return None
-        return marker
+            return False
+        return marker.code == self.snapshot.code.get(marker.recipe, marker.code)
 
-    def current(self, key: str, path: str) -> str | None:
-        """Content digest an input has now, or None when its producer is to be executed or it is not there."""
-        if key == STORED:
-            return self.snapshot.content(path)
-        if key == MISSING:
-            return None
-        marker = self.markers.get(key)
-        if marker is None:
-            return None
-        return next((o.content for o in marker.outputs if o.path == path), "")
-
-    def inputs_unchanged(self, task: Task, marker: Marker) -> bool:
-        """Whether every input that the finished run used has the recorded content, and no more became usable."""
-        recorded = dict(marker.inputs)
-        for inputs in task.inputs:
-            paths = inputs.paths()
-            if inputs.kind == "RAW":
-                for frame, path in zip(inputs.frames, paths, strict=True):
-                    if recorded.get(path) != raw_content(frame.size, frame.digest):
-                        return False
-                continue
-            per_frame = len(inputs.fibres) if inputs.frames else 1
-            for number, path in enumerate(paths):
-                in_frames = number < len(inputs.frames) * per_frame
-                position = (
-                    number // per_frame
-                    if in_frames
-                    else (len(inputs.frames) + number - len(inputs.frames) * per_frame)
-                )
-                key = inputs.producers[position]
-                now = self.current(key, path)
-                if now is None:
-                    if key == MISSING and path not in recorded:
-                        continue
-                    return False
-                passed = key not in self.markers or self.markers[key].state is State.DONE
-                if passed != (path in recorded) or (passed and recorded[path] != now):
-                    return False
-        return True
-
-    def predicted(self, selection: Selection) -> tuple[str, str, int] | None:
-        """(source identity, content, rank) a run would choose now; None when that is not known before running."""
-        for candidate in selection.candidates:
-            if candidate.source:
-                marker = self.markers.get(candidate.source)
-                if marker is None:
-                    return None
-                if marker.state is not State.DONE:
-                    continue
-                return marker.identity, choice_content(marker, candidate.kinds, self.snapshot), candidate.rank
-            if candidate.identity.startswith((DEFAULT, GIVEN)):
-                return candidate.identity, "", candidate.rank
-            marker = self.snapshot.markers.get(candidate.identity)
-            if marker is not None:
-                content = choice_content(marker, candidate.kinds, self.snapshot)
-                return candidate.identity, content, candidate.rank
-        return "", "", 0
-
-    def choices_unchanged(self, task: Task, marker: Marker) -> tuple[bool, bool]:
-        """Whether every choice would be the recorded one, and whether only the choice differs."""
-        recorded: dict[tuple[tuple[str, ...], str], ChoiceRecord] = {
-            (choice.kinds, choice.fibre): choice for choice in marker.choices
-        }
-        for selection in task.selections:
-            now = self.predicted(selection)
-            if now is None:
-                return False, False
-            choice = recorded.get((selection.kinds, selection.fibre + selection.applies_to))
-            if choice is None:
-                return False, False
-            source, content, _ = now
-            if source != choice.source:
-                return False, True
-            if content != choice.content:
-                return False, False
-        return True, True
+    # -- runs -------------------------------------------------------------------------------
 
     def check(self, task: Task) -> None:
         """Mark one run as skipped if everything it depends on is unchanged."""
         if task.state is not State.PLANNED:
             return
-        marker = self.usable_marker(task, task.identity())
-        if marker is None:
+        if self.settings.skip_check == "exists" and task.step.skip:
+            self._check_existence(task)
             return
-        if self.settings.skip_check == "exists":
-            self.accept(task, marker, State.SKIPPED_EXISTS)
+        if not task.step.skip and not self.resume:
             return
-        if any(key not in self.markers for key in task.depends):
+        marker = self.snapshot.markers.get(task.identity())
+        if marker is None or not self.wanted(task.step.skip, marker) or not self.usable(marker):
             return
-        if not self.inputs_unchanged(task, marker):
+        if not self.inputs_unchanged(task, dict(marker.inputs)):
             return
         same, only_choice = self.choices_unchanged(task, marker)
         if same:
@@ -149,6 +84,101 @@ class Skipper:
             self.stale += 1
             self.accept(task, marker, State.SKIPPED_STALE)
 
+    def accept(self, task: Task, marker: Marker, state: State) -> None:
+        """Mark a run as skipped."""
+        task.state, task.marker = state, marker.identity
+        self.markers[task.key] = marker
+
+    def _check_existence(self, task: Task) -> None:
+        """The relaxed rule: every declared output is there, whatever it was made from."""
+        paths = [path for _, _, path in task.outputs()]
+        if not paths or any(p in self.snapshot.damaged or not self.snapshot.on_disk(p) for p in paths):
+            return
+        found = self.snapshot.outputs.get(paths[0])
+        task.state = State.SKIPPED_EXISTS
+        if found is not None:
+            task.marker = found[0].identity
+            self.markers[task.key] = found[0]
+
+    def inputs_unchanged(self, task: Task, recorded: dict[str, str]) -> bool:
+        """Whether every input has the content that the finished run saw, and no further one became usable."""
+        keep_failed = any(name == "no_in_qc" and value for name, value in task.options)
+        for inputs in task.inputs:
+            if inputs.kind == "RAW":
+                for frame, path in zip(inputs.frames, inputs.paths(), strict=True):
+                    if recorded.get(path) != raw_content(frame.size, frame.digest):
+                        return False
+            elif not self._files_unchanged(inputs, recorded, keep_failed):
+                return False
+        return True
+
+    def _files_unchanged(self, inputs: Inputs, recorded: dict[str, str], keep_failed: bool) -> bool:
+        for producer, paths in inputs.by_producer():
+            marker = self.markers.get(producer)
+            if marker is None and producer not in (STORED, MISSING):
+                return False
+            used = producer != MISSING
+            if marker is not None and marker.state is not State.DONE:
+                used = keep_failed
+            for path in paths:
+                if not used:
+                    if path in recorded:
+                        return False
+                    continue
+                now = self.snapshot.content(path)
+                if now is None or recorded.get(path) != now:
+                    return False
+        return True
+
+    # -- choices ----------------------------------------------------------------------------
+
+    def content(self, marker: Marker, kinds: tuple[str, ...]) -> str:
+        """Content of a chosen calibration, see :func:`choice_content`."""
+        key = (marker.identity, kinds)
+        found = self._contents.get(key)
+        if found is None:
+            found = self._contents[key] = choice_content(marker, kinds, self.snapshot)
+        return found
+
+    def predicted(self, selection: Selection) -> tuple[str, str] | None:
+        """(source identity, content) a run would choose now; None when that is not known before running."""
+        for candidate in selection.candidates:
+            if candidate.source:
+                marker = self.markers.get(candidate.source)
+                if marker is None:
+                    return None
+                if marker.state is not State.DONE:
+                    continue
+                return marker.identity, self.content(marker, candidate.kinds)
+            if candidate.identity.startswith(DEFAULT):
+                # Shipped files belong to the code, whose digest is compared.
+                return candidate.identity, ""
+            if candidate.identity.startswith(GIVEN):
+                content = self.snapshot.files.get(candidate.identity.removeprefix(GIVEN))
+                return None if content is None else (candidate.identity, content)
+            marker = self.snapshot.markers.get(candidate.identity)
+            if marker is not None:
+                return candidate.identity, self.content(marker, candidate.kinds)
+        return "", ""
+
+    def choices_unchanged(self, task: Task, marker: Marker) -> tuple[bool, bool]:
+        """Whether every choice would be the recorded one, and whether only choices differ."""
+        recorded: dict[tuple[tuple[str, ...], str], ChoiceRecord] = {
+            (choice.kinds, choice.fibre): choice for choice in marker.choices
+        }
+        same = True
+        for selection in task.selections:
+            now = self.predicted(selection)
+            choice = recorded.get((selection.kinds, selection.fibre + selection.applies_to))
+            if now is None or choice is None:
+                return False, False
+            source, content = now
+            if source != choice.source:
+                same = False
+            elif content != choice.content:
+                return False, False
+        return same, True
+
     @property
     def keep_stale(self) -> bool:
         """Finished runs that would now choose otherwise are kept."""
@@ -156,15 +186,16 @@ class Skipper:
             return self.settings.trigger_run
         return self.settings.stale == "keep"
 
+    # -- nodes ------------------------------------------------------------------------------
+
     def check_node(self, node: Node) -> None:
-        """A model is up to date when its set of transmissions is; a gate has nothing to execute."""
-        if node.kind == "gate":
+        """A model is up to date when its set of transmissions is; other nodes have nothing to execute."""
+        if node.kind != "model":
             return
-        marker = self.usable_marker(node, node_identity(node, self.plan))
-        if marker is None:
+        marker = self.snapshot.markers.get(node_identity(node, self.plan))
+        if marker is None or not self.usable(marker):
             return
-        recorded = dict(marker.inputs)
-        now: dict[str, str] = {}
+        now: dict[str, str | None] = {}
         for members, stored in ((node.members, node.stored), (node.fallback, node.fallback_stored)):
             for key in members:
                 found = self.markers.get(key)
@@ -175,30 +206,9 @@ class Skipper:
             now |= {path: self.snapshot.content(path) for path in stored}
             if now:
                 break
-        if now == recorded:
+        if now == dict(marker.inputs):
             node.state, node.marker = State.SKIPPED_EXISTS, marker.identity
             self.markers[node.key] = marker
-
-    def accept(self, task: Task, marker: Marker, state: State) -> None:
-        """Mark a run as skipped."""
-        task.state, task.marker = state, marker.identity
-        self.markers[task.key] = marker
-
-
-def raw_content(size: int, header_digest: str) -> str:
-    """Content digest of a raw frame: its size and the digest of its primary header."""
-    return f"{size}:{header_digest}"
-
-
-def node_identity(node: Node, plan: Plan) -> str:
-    """Run identity of a model node: its product and the paths of its set."""
-    paths = [
-        output[2]
-        for key in (*node.members, *node.fallback)
-        if isinstance(task := plan.by_key[key], Task)
-        for output in task.outputs()
-    ]
-    return digest([node.product, sorted([*paths, *node.stored, *node.fallback_stored])])
 
 
 def mark_skipped(
@@ -208,7 +218,7 @@ def mark_skipped(
 
     ``order``: keys with every producer before its consumers.
     """
-    if not snapshot.markers:
+    if not snapshot.markers and not snapshot.listing:
         return
     skipper = Skipper(plan, settings, snapshot, resume)
     for key in order:

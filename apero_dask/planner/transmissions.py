@@ -2,68 +2,82 @@
 
 from __future__ import annotations
 
-from apero_dask.core.outcome import State
-from apero_dask.core.plan import Node
-from apero_dask.planner.expand import Expander, Request
+from apero_dask.core.plan import Inputs, Node
+from apero_dask.planner.draft import Draft, Request
 
-MODELS = {"telluric": ("PCA1", "TRANS1", ""), "science": ("PCA2", "TRANS2", "TRANS1")}
-"""Node name, transmissions, and those used instead when no transmission of the first kind passed."""
+SETS = {"PCA1": ("MODEL1", "TRANS1", ""), "PCA2": ("MODEL2", "TRANS2", "TRANS1")}
+"""Node -> product, transmissions, and those used instead when no transmission of the first kind passed."""
 
 
-def _set(expander: Expander, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Planned members in canonical order, and stored transmissions of nights that are not made again.
+def _members(draft: Draft, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Planned members sorted by time, and stored transmissions that still count.
 
-    In trigger mode the databases count as they stand, tonight's transmissions do not.
+    Stored ones of nights that this plan processes count only where it leaves a star out because it has a
+    template already: all others would have been made again if they were still wanted.  In trigger mode the
+    database counts as it stands, without what tonight's runs are about to write.
     """
     if not kind:
         return (), ()
-    planned = [] if expander.settings.trigger_run else expander.transmissions.get(kind, [])
-    planned = [task for task in planned if task.state is not State.SKIPPED_USER]
+    planned = draft.transmissions.get(kind, [])
     again = {task.stem for task in planned}
-    nights = set(expander.selected.nights) if planned else set()
+    trigger = draft.settings.trigger_run
+    nights = set(draft.selected.nights) if planned and not trigger else set()
     stored = [
         output.path
-        for marker, output in expander.snapshot.of_kind(kind)
-        if marker.stem not in again and marker.obs_dir not in nights
+        for marker, output in draft.stored(kind)
+        if marker.stem not in again and (marker.obs_dir not in nights or marker.stem in draft.kept_stars)
     ]
-    ordered = sorted(planned, key=lambda task: (task.time, task.stem))
+    ordered = [] if trigger else sorted(planned, key=lambda task: (task.time, task.stem))
     return tuple(task.key for task in ordered), tuple(stored)
 
 
-def add_model_nodes(expander: Expander, request: Request) -> None:
-    """Give every telluric fit of a request the node it depends on."""
-    for which, (name, kind, instead) in MODELS.items():
-        fits = [
-            task
-            for task in request.tasks
-            if task.step.recipe.name == "obj_fit_tellu"
-            and (task.step.short == "MKTELLU2") == (which == "telluric")
-        ]
-        if not fits:
-            continue
-        members, stored = _set(expander, kind)
-        fallback, fallback_stored = _set(expander, instead)
-        node = Node(
-            key=f"{name}-{request.number:05d}",
-            kind="model",
-            members=members,
-            stored=stored,
-            fallback=fallback,
-            fallback_stored=fallback_stored,
-            product="MODEL1" if name == "PCA1" else "MODEL2",
-        )
-        same = [
-            n
-            for n in expander.nodes
-            if (n.product, n.members, n.stored, n.fallback, n.fallback_stored)
-            == (node.product, node.members, node.stored, node.fallback, node.fallback_stored)
-        ]
-        if same:
-            node = same[0]
-        else:
-            expander.nodes.append(node)
-        if not (members or stored or fallback or fallback_stored):
-            expander.findings.add(
+def model_input(draft: Draft, request: Request, first: bool) -> Inputs:
+    """Residual model of all transmissions made so far, as the input of a telluric fit.
+
+    ``first``: of the first transmissions, for the hot stars themselves; else of those made with a template.
+    """
+    known = request.models.get(first)
+    if known is not None:
+        return known
+    name = "PCA1" if first else "PCA2"
+    key = f"{name}-{request.number:05d}"
+    product, kind, instead = SETS[name]
+    members, stored = _members(draft, kind)
+    fallback, fallback_stored = _members(draft, instead)
+    node = Node(
+        key=key,
+        kind="model",
+        members=members,
+        stored=stored,
+        fallback=fallback,
+        fallback_stored=fallback_stored,
+        product=product,
+    )
+    same = next((n for n in draft.nodes if _set_of(n) == _set_of(node)), None)
+    if same is not None:
+        node = same
+    else:
+        draft.nodes.append(node)
+    path = node.outputs()[0][2]
+    found = request.models[first] = Inputs("model", product, ("AB",), (), (node.key,), (path,))
+    return found
+
+
+def _set_of(node: Node) -> tuple[object, ...]:
+    return (node.product, node.members, node.stored, node.fallback, node.fallback_stored)
+
+
+def report_empty(draft: Draft, request: Request) -> None:
+    """Report fits whose set of transmissions is empty."""
+    empty = {
+        node.key
+        for node in draft.nodes
+        if not (node.members or node.stored or node.fallback or node.fallback_stored)
+    }
+    for model in request.models.values():
+        fits = [task for task in request.tasks if model in task.inputs] if model.producers[0] in empty else []
+        if fits:
+            draft.findings.add(
                 "W-NO-CALIB",
                 short=fits[0].step.short,
                 key="TELLU_TRANS",
@@ -71,5 +85,3 @@ def add_model_nodes(expander: Expander, request: Request) -> None:
                 first=fits[0].stem,
                 sequence="tellu_seq",
             )
-        for task in fits:
-            task.depends = (*task.depends, node.key)

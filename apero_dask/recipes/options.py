@@ -56,6 +56,6 @@ EXTRACTION_SET = (
 """What every extraction needs before wavelength and thermal correction."""
 
 
-def frames(name: str, *types: str, **values: bool) -> Argument:
+def frames(name: str, *types: str, one_type: bool = True, positional: bool = False) -> Argument:
     """Argument that takes preprocessed frames of the given types."""
-    return Argument(name, ("PP",), types, **values)
+    return Argument(name, ("PP",), types, one_type=one_type, positional=positional)

@@ -21,7 +21,12 @@ EVENING = (
 )
 MORNING = tuple(row for row in EVENING if row[0] not in ("DARK_DARK_INT", "DARK_DARK_TEL", "DARK_FP"))
 STARS = {
-    "2018-09-25": (("59Peg", "OBJ_DARK", 1), ("gamSct", "OBJ_FP", 1), ("Gl699", "OBJ_FP", 4), ("sky", "DARK_FP_SKY", 1)),
+    "2018-09-25": (
+        ("59Peg", "OBJ_DARK", 1),
+        ("gamSct", "OBJ_FP", 1),
+        ("Gl699", "OBJ_FP", 4),
+        ("sky", "DARK_FP_SKY", 1),
+    ),
     "2018-09-26": (("59Peg", "OBJ_DARK", 1), ("Gl699", "POLAR_FP", 4), ("TOI-442", "OBJ_DARK", 2)),
     "2018-09-27": (("gamSct", "OBJ_FP", 1), ("zetVir", "OBJ_FP", 1), ("Gl699", "OBJ_FP", 4)),
     "2018-10-08": (("Gl699", "OBJ_FP", 4),),
@@ -36,7 +41,9 @@ def mjd_of(night: str) -> int:
     return (datetime.date.fromisoformat(night) - datetime.date(1858, 11, 17)).days
 
 
-def _set(night: str, rows: tuple[tuple[str, str, int, float], ...], start: float, odometer: int) -> list[RawFrame]:
+def _set(
+    night: str, rows: tuple[tuple[str, str, int, float], ...], start: float, odometer: int
+) -> list[RawFrame]:
     frames, time = [], start
     for dprtype, letter, count, exptime in rows:
         for number in range(count):
@@ -66,8 +73,9 @@ def night_frames(night: str) -> list[RawFrame]:
     """All frames of one night of the worked example."""
     mjd = mjd_of(night)
     evening = EVENING if night != "2018-09-27" else tuple(r for r in EVENING if r[0] != "DARK_DARK_TEL")
-    # Evening sets end near 04 h, morning sets lie around 16.5 h UT.
-    frames = _set(night, evening, mjd + 2.3 / 24, FIRST[night])
+    # The flats of the evening lie around 3.3 h, those of the morning around 16.3 h UT, whatever darks precede.
+    telescope = 2 * (601.767 + OVERHEAD_S) / 86400 if evening is not EVENING else 0.0
+    frames = _set(night, evening, mjd + 2.42 / 24 + telescope, FIRST[night])
     odometer, time = FIRST[night] + len(frames), mjd + 6.0 / 24
     for name, dprtype, count in STARS[night]:
         for number in range(count):
@@ -91,7 +99,7 @@ def night_frames(night: str) -> list[RawFrame]:
             )
             odometer += 1
     if night in ("2018-09-25", "2018-09-27"):
-        frames += _set(night, MORNING, mjd + 16.0 / 24, odometer)
+        frames += _set(night, MORNING, mjd + 16.12 / 24, odometer)
     return frames
 
 

@@ -1,0 +1,347 @@
+"""The plan while it grows: what is made so far, what is stored, who produces a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apero_dask.core.declare import Group, OptionValue, Recipe
+from apero_dask.core.errors import Findings
+from apero_dask.core.frames import RawFrame
+from apero_dask.core.ids import run_key
+from apero_dask.core.names import ObjectNames
+from apero_dask.core.outcome import Marker, OutputRecord, State
+from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Step, StepCount, Task, ending, layout
+from apero_dask.core.products import KINDS, MASTER, NIGHT, Life, folder
+from apero_dask.core.settings import Settings
+from apero_dask.core.snapshot import Snapshot
+from apero_dask.instruments.base import Instrument
+from apero_dask.planner.catalogue import Catalogue, ShelfKey, shelf_key
+from apero_dask.planner.filters import Selected, Targets, is_calibration
+from apero_dask.planner.sequences import STAR_FP, Row
+
+PACKAGED = ("LCORR", "TCORR", "RECON", "CCF")
+"""Kinds that the packaged files gather beside the spectrum itself."""
+TRANSMISSIONS = ("TRANS1", "TRANS2")
+
+
+@dataclass(slots=True)
+class Request:
+    """Context of one id while its rows are expanded."""
+
+    number: int
+    targets: Targets
+    is_line: bool = False
+    """An explicit recipe line."""
+    line: int = 0
+    """Line of the run file."""
+    options: tuple[tuple[str, OptionValue], ...] = ()
+    """Options of the line that change the result."""
+    is_off: bool = False
+    """The line is switched off: its run is listed, makes nothing and starts never."""
+    tasks: list[Task] = field(default_factory=list)
+    wanted: set[ShelfKey] = field(default_factory=set)
+    """Products that its active rows are there to make."""
+    made: set[ShelfKey] = field(default_factory=set)
+    """Products that at least one of its runs makes."""
+    frames: dict[tuple[tuple[str, ...], str, str], list[RawFrame]] = field(default_factory=dict)
+    """Frames by types, targets and object of the rows that take them."""
+    models: dict[bool, Inputs] = field(default_factory=dict)
+    """Residual models of its telluric fits: of the first transmissions (True) and of the final ones."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """Everything planned so far, request by request; knows what every earlier request makes."""
+
+    settings: Settings
+    instrument: Instrument
+    recipes: dict[str, Recipe]
+    selected: Selected
+    snapshot: Snapshot
+    catalogue: Catalogue
+    findings: Findings
+    only_show: bool
+    names: ObjectNames
+    has_master: bool
+    """The plan contains an active master step."""
+    tasks: list[Task] = field(default_factory=list)
+    by_key: dict[str, Task] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    counts: list[StepCount] = field(default_factory=list)
+    made: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Run key by product kind and frame identifier, for kinds that other steps read."""
+    templates: dict[str, str] = field(default_factory=dict)
+    """Run key of the template of an object."""
+    future_templates: frozenset[str] = frozenset()
+    """Objects whose template this plan makes anew: their stored template is of the past."""
+    master_keys: list[str] = field(default_factory=list)
+    transmissions: dict[str, list[Task]] = field(default_factory=dict)
+    """Runs that make TRANS1 and TRANS2."""
+    kept_stars: set[str] = field(default_factory=set)
+    """Frames that RECAL_TEMPLATES = False leaves out: their stored transmission stays in the set."""
+    keep_failed: bool = False
+    """The line that is being planned uses stored files that failed quality control."""
+    repeated: int = 0
+    """Runs that were asked for again and are planned once."""
+    written: dict[str, Task] | None = None
+    """Run by output path, kept from the first explicit line on."""
+    _same: dict[tuple[str, ...], Task] = field(default_factory=dict)
+    _consumed: frozenset[str] = frozenset()
+    _stored: dict[str, list[tuple[Marker, OutputRecord]]] = field(default_factory=dict)
+    _stored_of: dict[str, dict[str, list[tuple[Marker, OutputRecord]]]] = field(default_factory=dict)
+    _has_template: dict[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kinds = {k for recipe in self.recipes.values() for a in recipe.arguments for k in a.kinds}
+        self._consumed = frozenset({*kinds, *PACKAGED} - {"RAW"})
+
+    # -- frames -----------------------------------------------------------------------------
+
+    def frames_of(self, request: Request, row: Row) -> list[RawFrame]:
+        """Frames that a row takes, in canonical order."""
+        key = (row.types, row.targets, row.only)
+        found = request.frames.get(key)
+        if found is None:
+            frames = self.selected.unnamed if request.is_line else self.selected.frames
+            found = request.frames[key] = [f for f in frames if takes(request.targets, row, f)]
+        return found
+
+    # -- producers --------------------------------------------------------------------------
+
+    def producer(self, frame: RawFrame, kind: str, fibre: str) -> str:
+        """Run key of the planned producer, or whether the file is stored or missing.
+
+        A stored file that failed quality control counts as missing, unless the line asks for such files.
+        """
+        table = self.made.get(kind)
+        if table is not None:
+            key = table.get(frame.identifier)
+            if key is not None:
+                return key
+        if not self.snapshot.outputs and not self.snapshot.listing:
+            return MISSING
+        path = stored_path(frame, kind, fibre)
+        found = self.snapshot.outputs.get(path)
+        if found is not None:
+            return STORED if self.keep_failed or found[0].state is State.DONE else MISSING
+        return STORED if self.snapshot.on_disk(path) else MISSING
+
+    def inputs(
+        self,
+        argument: str,
+        kind: str,
+        fibres: tuple[str, ...],
+        frames: tuple[RawFrame, ...],
+        *,
+        required: bool = True,
+    ) -> Inputs:
+        """Inputs of one argument with their producers."""
+        if kind == "RAW":
+            return Inputs(argument, kind, fibres, frames, (STORED,) * len(frames), (), required)
+        producers = tuple([self.producer(frame, kind, fibres[0]) for frame in frames])
+        refused: tuple[str, ...] = ()
+        if self.snapshot.outputs and MISSING in producers:
+            refused = tuple(
+                frame.identifier
+                for frame, producer in zip(frames, producers, strict=True)
+                if producer == MISSING and stored_path(frame, kind, fibres[0]) in self.snapshot.outputs
+            )
+        return Inputs(argument, kind, fibres, frames, producers, (), required, refused)
+
+    def corrected_kind(self, frame: RawFrame) -> str:
+        """LCORR where the leak step makes or made it, else the flat-fielded spectrum."""
+        if frame.dprtype in STAR_FP and self.producer(frame, "LCORR", "AB") != MISSING:
+            return "LCORR"
+        return "E2DSFF"
+
+    def stored(self, kind: str) -> list[tuple[Marker, OutputRecord]]:
+        """Passed and intact products of one kind that the reject list does not forbid, in canonical order."""
+        found = self._stored.get(kind)
+        if found is None:
+            found = self._stored[kind] = [
+                (marker, output)
+                for marker, output in self.snapshot.of_kind(kind)
+                if not self.selected.forbids(marker.stem, "telluric")
+            ]
+        return found
+
+    def stored_of(self, kind: str, name: str) -> list[tuple[Marker, OutputRecord]]:
+        """Those of :meth:`stored` that belong to one object."""
+        table = self._stored_of.get(kind)
+        if table is None:
+            table = self._stored_of[kind] = {}
+            for marker, output in self.stored(kind):
+                table.setdefault(marker.object, []).append((marker, output))
+        return table.get(name, [])
+
+    def has_template(self, name: str) -> bool:
+        """Whether an earlier invocation left a usable template of the object."""
+        found = self._has_template.get(name)
+        if found is None:
+            found = self._has_template[name] = self.snapshot.has(template_path(name))
+        return found
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def add(
+        self,
+        request: Request,
+        step: Step,
+        number: int,
+        *,
+        obs_dir: str,
+        stem: str,
+        time: float,
+        inputs: tuple[Inputs, ...],
+        object_name: str = "",
+        science: str = "",
+        reference: str = "",
+        mask: str = "",
+    ) -> bool:
+        """Plan one run unless an identical one is planned already; False if it is."""
+        same = (step.recipe.name, step.tier, step.variant, obs_dir, object_name, stem, mask)
+        other = self._same.get(same)
+        if other is not None and other.options == request.options:
+            self.repeated += 1
+            return False
+        task = Task(
+            key=run_key(request.number, step.label, number),
+            step=step,
+            obs_dir=obs_dir,
+            object=object_name,
+            stem=stem,
+            time=time,
+            inputs=inputs,
+            options=request.options,
+            mask=mask,
+            science=science,
+            reference=reference,
+        )
+        if request.is_off:
+            task.state = State.SKIPPED_USER
+        elif (self.written is not None or other is not None) and not self.claim(request, task):
+            return False
+        else:
+            self._same[same] = task
+        self.register(request, task)
+        return True
+
+    def claim(self, request: Request, task: Task) -> bool:
+        """Reserve the output files of a run; False if planned runs write some of them already.
+
+        Runs that differ in nothing that matters are planned once; different ones for the same file are
+        an error.
+        """
+        if self.written is None:
+            self.written = {
+                path: other
+                for other in self.tasks
+                if other.state is State.PLANNED
+                for _, _, path in other.outputs()
+            }
+        paths = [path for _, _, path in task.outputs()]
+        taken = [path for path in paths if path in self.written]
+        if not taken:
+            self.written.update((path, task) for path in paths)
+            return True
+        others = {id(self.written[path]): self.written[path] for path in taken}.values()
+        first = next(iter(others))
+        if all(o.identity() == task.identity() for o in others) or (
+            len(taken) == len(paths) and all(_same_work(o, task) for o in others)
+        ):
+            self.repeated += 1
+            return False
+        self.findings.add(
+            "E-OUTPUT-CONFLICT",
+            line=request.line,
+            n=f"{first.step.request:05d}",
+            m=f"{request.number:05d}",
+            path=taken[0],
+        )
+        return False
+
+    def register(self, request: Request, task: Task) -> None:
+        """Make a planned run known to later steps."""
+        step, recipe = task.step, task.step.recipe
+        self.tasks.append(task)
+        self.by_key[task.key] = task
+        request.tasks.append(task)
+        if step.tier == MASTER:
+            self.master_keys.append(task.key)
+        if task.state is State.SKIPPED_USER:
+            # A line that is switched off makes nothing; what it made before may still be used.
+            return
+        if recipe.group == Group.FILE:
+            frames = task.inputs[0].frames if task.inputs else ()
+            for kind, _, _ in layout(recipe, step.variant, task.reference):
+                request.made.add((kind, ""))
+                if kind in self._consumed:
+                    table = self.made.setdefault(kind, {})
+                    for frame in frames:
+                        table[frame.identifier] = task.key
+                if kind in TRANSMISSIONS:
+                    self.transmissions.setdefault(kind, []).append(task)
+            return
+        request.made.update(made_keys(recipe, step.variant, task.reference))
+        if recipe.group == Group.OBJECT:
+            self.templates.setdefault(task.object, task.key)
+        else:
+            self.catalogue.add(task)
+
+    def waits_for(self, request: Request, step: Step, science: str, reference: str) -> str:
+        """Kind that tonight's steps should have made and did not, if a run of ``step`` cannot do without.
+
+        Only in trigger mode: there the night is not complete, and what cannot be made yet is left for later.
+        """
+        if not self.settings.trigger_run:
+            return ""
+        absent = request.wanted - request.made
+        for select in step.recipe.selects:
+            if select.optional or not select.applies(step.tier, step.variant, science, reference):
+                continue
+            kinds = (select.kinds[0], *select.fallback)
+            if all(shelf_key(kind, select.fibre) in absent for kind in kinds):
+                return select.kinds[0]
+        return ""
+
+
+def made_keys(recipe: Recipe, variant: str, reference: str) -> list[ShelfKey]:
+    """Products of a run, fibres that come from one run taken together."""
+    return [
+        shelf_key(kind, fibre) for kind, _, fibres in layout(recipe, variant, reference) for fibre in fibres
+    ]
+
+
+def template_path(name: str) -> str:
+    """Where the template of an object is, below the data root."""
+    return folder("reduced", NIGHT, "", Life.OBJECT) + KINDS["TEMPLATE"].file_name(name, "AB")
+
+
+def stored_path(frame: RawFrame, kind: str, fibre: str) -> str:
+    """Where a product of one frame is, below the data root."""
+    tree = "tmp" if kind == "PP" else "reduced"
+    return f"{tree}/{frame.obs_dir}/{frame.identifier}{ending(kind, fibre)}"
+
+
+def takes(targets: Targets, row: Row, frame: RawFrame) -> bool:
+    """Whether a row is about this frame."""
+    if row.targets == "calib":
+        return is_calibration(frame)
+    if row.types and frame.dprtype not in row.types:
+        return False
+    if row.only and frame.frame_class != row.only:
+        return False
+    if row.targets:
+        return frame.is_object and targets.takes(row.targets, frame.frame_class)
+    return True
+
+
+def _same_work(one: Task, other: Task) -> bool:
+    """Whether two runs do the same to the frames they share."""
+    return (one.step.recipe.name, one.step.tier, one.step.variant, one.options, one.mask) == (
+        other.step.recipe.name,
+        other.step.tier,
+        other.step.variant,
+        other.options,
+        other.mask,
+    )
