@@ -138,3 +138,174 @@ def low_pass(y, width):
     if not xs:
         return np.full(y.size, np.nan)
     return np.interp(np.arange(y.size), xs, ys)
+
+
+# Detector
+
+
+def unfold(image, amplifiers):
+    """[amplifier, row, pixel in read order]."""
+    width = image.shape[1] // amplifiers
+    return np.array(
+        [image[:, a * width : (a + 1) * width][:, :: -1 if a % 2 else 1] for a in range(amplifiers)]
+    )
+
+
+def refold(cube):
+    return np.concatenate([c[:, ::-1] if a % 2 else c for a, c in enumerate(cube)], axis=1)
+
+
+def reference_levels(image, amplifiers, border):
+    width = image.shape[1] // amplifiers
+    out = np.empty((2, amplifiers, 2))
+    for a in range(amplifiers):
+        stripe = image[:, a * width : (a + 1) * width]
+        for parity in range(2):
+            out[0, a, parity] = percentile(stripe[:border, parity::2], 50)
+            out[1, a, parity] = percentile(stripe[-border:, parity::2], 50)
+    return out
+
+
+def subtract_reference(image, levels):
+    rows, columns = image.shape
+    width = columns // levels.shape[1]
+    out = image.astype(np.float64)
+    for x in range(columns):
+        bottom, top = levels[:, x // width, (x % width) % 2]
+        out[:, x] -= bottom + (top - bottom) * np.arange(rows) / max(rows - 1, 1)
+    return out
+
+
+def subtract_coupling(image, amplifiers, coefficients):
+    cube = unfold(image.astype(np.float64), amplifiers)
+    total = np.nansum(cube, axis=0)
+    first = np.gradient(total, axis=1)
+    second = np.gradient(first, axis=1)
+    c0, c1, c2 = coefficients
+    return refold(cube + (c0 * total + c1 * first + c2 * second))
+
+
+def ramp_variance(slope, reads, frame_time, read_noise, gain, longest):
+    out = np.full(slope.shape, np.nan)
+    for y, x in np.ndindex(slope.shape):
+        n, flux = float(reads[y, x]), float(slope[y, x]) * gain
+        if np.isfinite(n) and 2 <= n <= longest and not np.isnan(flux):
+            time = (n - 1) * frame_time
+            signal = max(flux, 0.0) * time
+            electrons = 12 * (n - 1) / (n * (n + 1)) * read_noise**2
+            electrons += 6 * (n**2 + 1) / (5 * n * (n + 1)) * signal
+            out[y, x] = electrons / (time * gain) ** 2
+    return out
+
+
+def hot_pixel_offset(image, rows, columns, half):
+    size = 2 * half + 1
+    stamps = []
+    for y, x in zip(rows, columns, strict=True):
+        if half < y < image.shape[0] - half - 1 and half < x < image.shape[1] - half - 1:
+            stamp = image[y - half : y + half + 1, x - half : x + half + 1].astype(np.float64)
+            if not np.isnan(stamp).any():
+                stamps.append(stamp)
+    if len(stamps) < 4:
+        return np.nan, 0, 0
+    stamps = sorted(stamps, key=lambda s: s[0, 0])[: len(stamps) // 4]
+    middle = np.median([s - np.median(s) for s in stamps], axis=0)
+    r = middle - np.median(middle)
+    j, i = np.unravel_index(np.argmax(r), (size, size))
+    noise = np.median(np.abs(r))
+    snr = np.inf if r[half, half] > 0 else 0.0
+    if noise > 0:
+        snr = r[half, half] / noise
+    return snr, j - half, i - half
+
+
+def noise_figures(image, ribbon):
+    level = max(percentile(image, 95), 10.0)
+
+    def mad(values):
+        return percentile(np.abs(values - percentile(values, 50)), 50)
+
+    columns = np.array([percentile(ribbon[:, x], 50) for x in range(ribbon.shape[1])])
+    rows = np.array([percentile(ribbon[y], 50) for y in range(ribbon.shape[0])])
+    vertical = percentile(np.abs(np.diff(ribbon, axis=0)), 50)
+    horizontal = percentile(np.abs(np.diff(ribbon, axis=1)), 50)
+    return [v / level for v in (mad(columns), mad(rows), vertical, horizontal)]
+
+
+def grow(seeds, candidates):
+    """Candidates joined to a seed by a chain of 4-connected candidates."""
+    found = seeds & candidates
+    while True:
+        wider = found.copy()
+        wider[1:] |= found[:-1]
+        wider[:-1] |= found[1:]
+        wider[:, 1:] |= found[:, :-1]
+        wider[:, :-1] |= found[:, 1:]
+        wider &= candidates
+        if (wider == found).all():
+            return found
+        found = wider
+
+
+def box_medians(image, box):
+    ny, nx = -(-image.shape[0] // box[0]), -(-image.shape[1] // box[1])
+    out = np.empty((ny, nx))
+    for j, i in np.ndindex(ny, nx):
+        part = image[j * box[0] : (j + 1) * box[0], i * box[1] : (i + 1) * box[1]]
+        out[j, i] = percentile(part, 50)
+    return out
+
+
+# Bad pixels
+
+
+def square(mask, size, reduce, outside):
+    half = size // 2
+    padded = np.full((mask.shape[0] + 2 * half, mask.shape[1] + 2 * half), outside, bool)
+    padded[half : half + mask.shape[0], half : half + mask.shape[1]] = mask > 0
+    out = np.empty(mask.shape, bool)
+    for y, x in np.ndindex(mask.shape):
+        out[y, x] = reduce(padded[y : y + size, x : x + size])
+    return out
+
+
+def flag_flat(flat, scale, var, cut, significance, least):
+    local = running_median(flat, range(-3, 4)).astype(flat.dtype)
+    out = np.zeros(flat.shape, np.uint8)
+    for y, x in np.ndindex(flat.shape):
+        f, m = float(flat[y, x]), float(local[y, x])
+        if not (np.isfinite(f) and np.isfinite(m)):
+            out[y, x] = 4
+        elif m >= 0.05 * scale:
+            d = abs(f / m - 1)
+            if d > cut or (d > least and d * m > significance * np.sqrt(float(var[y, x]))):
+                out[y, x] = 2
+    return out
+
+
+def flag_dark(dark, var, cut, significance, least):
+    local = running_median(dark, range(-3, 4)).astype(dark.dtype)
+    out = np.zeros(dark.shape, np.uint8)
+    for y, x in np.ndindex(dark.shape):
+        e = float(dark[y, x]) - float(local[y, x])
+        if not np.isfinite(e):
+            out[y, x] = 4
+        elif e > cut or (e > least and e > significance * np.sqrt(float(var[y, x]))):
+            out[y, x] = 1
+    return out
+
+
+def background_mask(flat, ribbon, half, q, window, least):
+    rows, columns = flat.shape
+    raw = np.zeros(flat.shape, int)
+    for first in range(0, columns, ribbon):
+        part = flat[:, first : first + ribbon]
+        profile = np.array([percentile(r, 50) for r in part])
+        for y in range(rows):
+            floor = percentile(profile[max(0, y - half) : y + half + 1], q)
+            raw[y, first : first + ribbon] = part[y] < floor
+    out = np.zeros(flat.shape, int)
+    for y, x in np.ndindex(flat.shape):
+        n = raw[y, max(0, x - window // 2) : x + window // 2 + 1].sum()
+        out[y, x] = n > 1 if raw[y, x] else n >= least
+    return out

@@ -1,0 +1,112 @@
+"""Full-size inputs for the kernel benchmark, one group of calls per subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Case = tuple[str, Callable[[], object]]
+ROWS = COLUMNS = 4096
+AMPLIFIERS, DARK, BORDER = 32, 5, 4
+RAMP = {"frame_time_s": 5.57192, "read_noise_e": 10.9, "gain": 0.999, "longest": 60}
+
+
+def raw_planes() -> list[np.ndarray]:
+    """Slope, intercept, error, reads: noise, orders across the lit amplifiers, hot pixels, hits."""
+    rng = np.random.default_rng(1)
+    shape = (ROWS, COLUMNS)
+    x = np.arange(COLUMNS)
+    profile = 20 * np.exp(-0.5 * ((x % 60 - 30) / 6) ** 2) * (x > 650)
+    flux = np.outer(1 + 0.8 * np.sin(np.arange(ROWS) / 3.0), profile).astype(np.float32)
+    slope = flux + 0.1 * rng.standard_normal(shape, dtype=np.float32)
+    hot = rng.random(shape, dtype=np.float32) < 0.006
+    slope[hot] += 20
+    slope[:BORDER] = slope[-BORDER:] = 0.1 * rng.standard_normal((BORDER, COLUMNS))
+    slope[:, :BORDER] = slope[:, -BORDER:] = 0.1 * rng.standard_normal((ROWS, BORDER))
+    intercept = 1000 * rng.standard_normal(shape, dtype=np.float32)
+    time = 59 * 5.57192
+    error = np.sqrt((23.0 + 1.18 * np.maximum(slope, 0) * time) / time**2).astype(np.float32)
+    error *= 1 + 0.05 * rng.standard_normal(shape, dtype=np.float32)
+    hits = rng.random(shape, dtype=np.float32) < 1e-3
+    error[hits] *= 5
+    return [slope, intercept, error, np.full(shape, 60, np.float32)]
+
+
+def preprocessing() -> Iterator[Case]:
+    from apero_kernels import corruption, cosmics, detector, ramps, rownoise
+
+    slope, intercept, error, reads = raw_planes()
+    rng = np.random.default_rng(2)
+    hot_rows, hot_columns = rng.integers(0, ROWS, 22_893), rng.integers(0, COLUMNS, 22_893)
+    width = COLUMNS // AMPLIFIERS
+    work = np.empty_like(slope)
+    static = np.zeros((2, ROWS, width), np.float32)
+    mask = np.zeros(slope.shape, np.uint8)
+    variance = np.empty_like(slope)
+    pp, pp_var, pp_mask = np.empty_like(slope), np.empty_like(slope), np.zeros(slope.shape, np.uint8)
+
+    def corrupt() -> None:
+        corruption.hot_pixel_offset(slope, hot_rows, hot_columns)
+        corruption.noise_figures(slope, slope[:, : DARK * width])
+
+    def reference() -> None:
+        detector.subtract_static(slope, static[0], static[1], 328.0, work)
+        detector.subtract_reference(work, detector.reference_levels(work, AMPLIFIERS, BORDER), work)
+
+    def pattern() -> None:
+        found, _ = rownoise.common_pattern(work, AMPLIFIERS, DARK, BORDER)
+        detector.subtract_folded(work, found, work)
+        detector.subtract_reference(work, detector.reference_levels(work, AMPLIFIERS, BORDER), work)
+
+    def rows() -> None:
+        sigma = rownoise.pixel_noise(work[:, : DARK * width])
+        usable, level = rownoise.unlit_columns(work, AMPLIFIERS, DARK, BORDER, sigma=sigma)
+        common, own = rownoise.row_offsets(work, usable, AMPLIFIERS, sigma=sigma, level=level, dark=DARK)
+        rownoise.subtract_rows(work, common, own, work)
+
+    def hits() -> None:
+        cosmics.flag_cosmics(work, intercept, error, reads, mask, border=BORDER, **RAMP)
+
+    def couple() -> None:
+        detector.subtract_coupling(work, AMPLIFIERS, work)
+
+    def variances() -> None:
+        ramps.ramp_variance(work, reads, variance, **RAMP)
+
+    def turn() -> None:
+        detector.rotate_to_pp(work, pp)
+        detector.rotate_to_pp(variance, pp_var)
+        detector.rotate_to_pp(mask, pp_mask)
+
+    steps = [
+        ("corruption tests", corrupt), ("static pattern, reference pixels", reference),
+        ("shared pattern", pattern), ("row offsets", rows), ("cosmic hits", hits),
+        ("coupling", couple), ("variance plane", variances), ("three planes turned", turn),
+    ]  # fmt: skip
+    yield from steps
+
+    def chain() -> None:
+        for _, step in steps:
+            step()
+
+    yield "whole chain", chain
+
+
+def statistics() -> Iterator[Case]:
+    from apero_kernels import robust, running, stack
+
+    image = np.random.default_rng(3).standard_normal((ROWS, COLUMNS), dtype=np.float32)
+    out = np.empty_like(image)
+    cube = np.random.default_rng(4).standard_normal((5, ROWS, COLUMNS), dtype=np.float32)
+    yield "median of 16.8 million pixels", lambda: robust.median(image)
+    yield "running median of 7", lambda: running.running_median(image, np.array(running.SEVEN), out)
+    yield "median of 8 neighbours", lambda: running.running_median(image, np.array(running.EIGHT), out)
+    yield "median of 5 images", lambda: stack.stack(cube, out)
+    yield "mean of 5 images", lambda: stack.stack(cube, out, statistic="mean")
+
+
+GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
+    "preprocessing": preprocessing,
+    "statistics": statistics,
+}
