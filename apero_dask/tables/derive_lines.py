@@ -57,8 +57,8 @@ DEPTH_LIMITS = (0.02, 0.45)
 NOT_CLEAN_NM = ((1320.0, 1460.0), (1785.0, 1985.0), (2380.0, 2600.0))
 # Ranges filled with saturated water lines, and optical depths at 2 mm of water.
 OPAQUE_NM = ((1340.0, 1450.0), (1790.0, 1960.0), (2450.0, 2520.0))
-OPAQUE_LINES = 6000
-OPAQUE_DEPTH = (0.5, 30.0)
+OPAQUE_LINES = 8000
+OPAQUE_DEPTH = (0.5, 60.0)
 DEPTH_PER_WEIGHT = 60.0
 
 # Ground state of OH (Huber & Herzberg 1979), 1/cm.
@@ -113,9 +113,9 @@ def telluric() -> list[str]:
         weight = np.minimum(10**log, WEIGHT_LIMIT)
         rows += [(w, group, s) for w, s in zip(wave, weight, strict=True)]
     rng = np.random.default_rng([SEED, 2, 2])
-    length = np.array([b - a for a, b in OPAQUE_NM])
+    length = np.array([np.log(b / a) for a, b in OPAQUE_NM])
     band = rng.choice(len(OPAQUE_NM), size=OPAQUE_LINES, p=length / length.sum())
-    wave = np.array([a for a, _ in OPAQUE_NM])[band] + rng.uniform(size=OPAQUE_LINES) * length[band]
+    wave = np.array([a for a, _ in OPAQUE_NM])[band] * np.exp(rng.uniform(size=OPAQUE_LINES) * length[band])
     low, high = np.log(OPAQUE_DEPTH)
     depth = np.exp(rng.uniform(low, high, size=OPAQUE_LINES))
     rows += [(w, "h2o_band", d / DEPTH_PER_WEIGHT) for w, d in zip(wave, depth, strict=True)]

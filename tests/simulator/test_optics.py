@@ -146,8 +146,8 @@ def test_width_varies_smoothly_within_the_bound(tmp_path):
 def test_skewed_line_spread(tmp_path):
     spectrum, _, _ = lines(tmp_path, 46, np.array([500.0]), lsf_skew=True, lsf_skew_amplitude=0.03)
     _, _, skewness = moments(spectrum, 500.0)
-    # Third Gauss-Hermite moment h3 gives a skewness of about 4 sqrt(3) h3 (van der Marel & Franx 1993, eq. 18),
-    # diluted by pixel and intrinsic width (variance 0.70 + 0.08 + 0.03: factor 0.81).
+    # Third Gauss-Hermite moment h3: skewness near 4 sqrt(3) h3 (van der Marel & Franx 1993, eq. 18), diluted
+    # by pixel and intrinsic width (variance 0.70 + 0.08 + 0.03: factor 0.81).
     assert skewness == pytest.approx(4 * np.sqrt(3) * 0.03 * 0.81, rel=0.15)
 
 
