@@ -2,10 +2,260 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, register
+from apero_dask.core.errors import DataError
+from apero_dask.recipes.context import RecipeContext
 from apero_dask.recipes.options import GENERAL
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.fits import FitsFile
+
 DARKS = ("DARK_DARK_TEL", "DARK_DARK_INT")
+
+MATCH_TIME_H = 2.0  # darks within this time of the first one form a group; reference pipeline
+WIDE_HALF = 32  # px; half window of the background of hot clusters, wider than any of them
+CLUSTER_LEVEL = 1.0  # ADU/s; a background above the wide one by this much is a cluster, never thermal light
+CLIP = 5.0  # sigma; a group beyond it is left out of the mean
+TELEGRAPH_SIGMA = 5.0
+TELEGRAPH_FRAMES = 2  # frames that must be off: a single one may be an unflagged cosmic hit
+TELEGRAPH_FEWEST = 4  # frames below which nothing can be said
+TELEGRAPH_LEVEL = 0.05  # ADU/s; below it a jump does no harm
+
+
+def cal_dark_master(ctx: RecipeContext) -> None:
+    """Combine the darks of the archive and keep what is small along the dispersion and stable in time.
+
+    Raises
+    ------
+    DataError
+        No dark is left, or one is damaged.
+    """
+    import numpy as np
+    from apero_kernels.robust import median
+
+    from apero_dask.io.fitswriter import Image
+    from apero_dask.recipes.imagecal import open_frames
+
+    files = open_frames(ctx, "darkfiles")
+    wanted = ctx.option("filetype")
+    if wanted:
+        files = tuple(file for file in files if file.values.get("DPRTYPE") == wanted)
+    if not files:
+        raise DataError(
+            f"{ctx.work.recipe}: no dark of type {wanted or ' or '.join(DARKS)} is left; check "
+            "--filetype and "
+            "preprocessing."
+        )
+    groups = group_by_time([file.number("MJDMID") for file in files], MATCH_TIME_H)
+    i = ctx.instrument
+    shape = (i.raw_columns, i.raw_rows)
+    planes = {name: np.empty(shape, np.float32) for name in ("dark", "unfiltered", "variance", "scatter")}
+    telegraph = np.empty(shape, np.uint8)
+    _combine(ctx, files, groups, planes, telegraph)
+
+    dark = planes["dark"]
+    finite = float(np.isfinite(dark).mean())
+    level, hot = median(dark), float(np.mean(dark > 5.0))
+    ctx.qc("FINITE", finite, "FINITE < 0.99", finite >= 0.99, informative=True)
+    ctx.qc("DARKLEVEL", level, "|DARKLEVEL| > 0.07", abs(level) <= 0.07, informative=True)
+    ctx.qc("HOT_FRACTION", hot, "HOT_FRACTION > 0.01", hot <= 0.01, informative=True)
+    for name, value, text in (
+        ("DARK_MATCH_TIME", MATCH_TIME_H, "h, longest time from the first dark of a group"),
+        ("DARK_FILTER", "8 neighbours +-1..4 px", "median subtracted along the dispersion"),
+        ("DARK_CLUSTER_LEVEL", CLUSTER_LEVEL, "ADU/s, above it the wider background counts"),
+        ("DARK_WIDE_HALF", WIDE_HALF, "px, half window of the wider background"),
+        ("DARK_CLIP", CLIP, "sigma, groups left out of the mean"),
+        ("TELEGRAPH_SIGMA", TELEGRAPH_SIGMA, "sigma, jump of a telegraph pixel"),
+    ):
+        ctx.parameter(name, value, description=text)
+    ctx.save(
+        "DARKM",
+        Image("", dark, "ADU/s"),
+        Image("UNFILTERED", planes["unfiltered"], "ADU/s"),
+        Image("VARIANCE", planes["variance"], "ADU2/s2"),
+        Image("SCATTER", planes["scatter"], "ADU/s"),
+        Image("TELEGRAPH", telegraph),
+        _table(files, groups),
+        header={
+            "MJDMID": (ctx.work.time, "mean mid-exposure of the planned darks, MJD"),
+            "NDARKS": (len(files), "darks combined"),
+            "NGROUPS": (len(groups), "groups of darks"),
+            "NTELEGR": (int(telegraph.sum()), "telegraph pixels"),
+        },
+        inherit=files[0],
+    )
+
+
+def group_by_time(times: Sequence[float], longest_h: float) -> list[list[int]]:
+    """Indices of frames in groups; a new group begins when the first of the present one is too long ago.
+
+    >>> group_by_time([0.0, 0.05, 0.2, 0.25], 2.0)
+    [[0, 1], [2, 3]]
+    """
+    groups: list[list[int]] = []
+    for k in sorted(range(len(times)), key=lambda k: (times[k], k)):
+        if groups and (times[k] - times[groups[-1][0]]) * 24.0 <= longest_h:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    return groups
+
+
+def _combine(
+    ctx: RecipeContext,
+    files: Sequence[FitsFile],
+    groups: Sequence[Sequence[int]],
+    planes: dict[str, np.ndarray],
+    telegraph: np.ndarray,
+) -> None:
+    """Fill the planes block by block of rows: dispersion runs along the rows, so no block needs another."""
+    import numpy as np
+    from apero_kernels.stack import stack
+
+    from apero_dask.recipes.imagecal import block_rows, image_rows, variance_rows
+
+    rows, columns = telegraph.shape
+    step = block_rows(2 * len(files), columns)
+    for first in range(0, rows, step):
+        end = min(first + step, rows)
+        part = slice(first, end)
+        cube = np.stack([image_rows(file, first, end) for file in files])
+        noise = np.stack([variance_rows(file, first, end, ctx.instrument) for file in files])
+        means = np.empty((len(groups), end - first, columns), np.float32)
+        errors = np.empty_like(means)
+        for g, members in enumerate(groups):
+            stack(cube[members], means[g], variances=noise[members], out_var=errors[g])
+        level, variance = clipped_mean(means, errors)
+        planes["unfiltered"][part] = level
+        planes["dark"][part] = level - background(level)
+        planes["variance"][part] = variance
+        scatter = np.empty((end - first, columns), np.float32)
+        middle = np.empty_like(scatter)
+        stack(cube, middle, out_scatter=scatter)
+        planes["scatter"][part] = scatter
+        telegraph[part] = jumping(cube, noise, middle)
+
+
+def clipped_mean(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first axis with inverse variances as weights, of what lies near the median.
+
+    Parameters
+    ----------
+    values, variances : float32[group, y, x]
+        NaN takes no part.
+
+    Returns
+    -------
+    mean, variance : float32[y, x]
+        The variance is that of the weights, or that of the scatter where it is larger.
+
+    Notes
+    -----
+    The median decides which groups count, the mean is 1.57 times less noisy than the median would be.
+    """
+    import numpy as np
+    from apero_kernels.stack import stack
+
+    centre = np.empty(values.shape[1:], np.float32)
+    stack(values, centre)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = np.where(np.abs(values - centre) <= CLIP * np.sqrt(variances), 1.0 / variances, 0.0)
+        total = weights.sum(axis=0, dtype=np.float64)
+        mean = np.where(weights > 0, weights * values, 0.0).sum(axis=0, dtype=np.float64) / total
+        # Two sound groups far apart leave none near their mean: the median is all there is.
+        lonely = (total == 0) & np.isfinite(centre)
+        mean = np.where(lonely, centre, mean)
+        variance = (
+            np.where(lonely, np.nanmean(variances, axis=0), 1.0 / total) if lonely.any() else 1.0 / total
+        )
+        count = np.count_nonzero(weights > 0, axis=0)
+        spread = np.where(weights > 0, weights * np.square(values - mean), 0.0).sum(axis=0) / total
+        observed = spread / np.maximum(count - 1, 1)
+        variance = np.where(count > 2, np.maximum(variance, observed), variance)
+    mean[~np.isfinite(mean)] = np.nan
+    variance[~np.isfinite(variance)] = np.nan
+    return mean.astype(np.float32), variance.astype(np.float32)
+
+
+def background(level: np.ndarray) -> np.ndarray:
+    """Smooth part along the dispersion: median of the eight neighbours on each row.
+
+    A cluster of hot pixels fills that window and would be taken for smooth light; where the median of the
+    eight lies far above that of a wide window, the wide one counts.
+
+    Parameters
+    ----------
+    level : float32[y, x]
+        Preprocessed orientation, ADU/s.
+    """
+    import numpy as np
+    from apero_kernels.running import running_median
+
+    near = np.empty_like(level)
+    running_median(level, np.array([-4, -3, -2, -1, 1, 2, 3, 4]), near)
+    wide = np.empty_like(level)
+    # Every fourth column of the window: a median of 17 values is as good against clusters as one of 65.
+    running_median(level, np.arange(-WIDE_HALF, WIDE_HALF + 1, 4), wide)
+    return np.where(near - wide > CLUSTER_LEVEL, wide, near)
+
+
+def jumping(cube: np.ndarray, variances: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Pixels whose level differs between frames by far more than the noise, uint8[y, x].
+
+    Parameters
+    ----------
+    cube, variances : float32[file, y, x]
+    middle : float32[y, x]
+        Median over files.
+
+    Notes
+    -----
+    At least two frames must be off by five sigma and 0.05 ADU/s: a single one may be an unflagged cosmic
+    hit, and thermal light differs by less than that between darks.
+    """
+    import numpy as np
+
+    if len(cube) < TELEGRAPH_FEWEST:
+        return np.zeros(middle.shape, np.uint8)
+    far = np.zeros(middle.shape, np.int16)
+    for image, variance in zip(cube, variances, strict=True):
+        away = image - middle
+        with np.errstate(invalid="ignore"):
+            limit = np.maximum(TELEGRAPH_SIGMA * np.sqrt(variance), TELEGRAPH_LEVEL)
+            far += np.abs(away) > limit
+    return (far >= TELEGRAPH_FRAMES).astype(np.uint8)
+
+
+def _table(files: Sequence[FitsFile], groups: Sequence[Sequence[int]]):  # type: ignore[no-untyped-def]
+    from apero_dask.io.fitswriter import Table
+
+    group_of = {k: g for g, members in enumerate(groups, start=1) for k in members}
+
+    def number(file: FitsFile, keyword: str) -> float:
+        value = file.values.get(keyword)
+        return (
+            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+        )
+
+    numbers = ("MJDMID", "EXPTIME", "TEMPERAT", "SB_POL_T", "RELHUMID")
+    return Table(
+        "DARK_TABLE",
+        {
+            "OBS_DIR": [file.path.parent.name for file in files],
+            "FILENAME": [file.name for file in files],
+            **{keyword: [number(file, keyword) for file in files] for keyword in numbers},
+            "PVERSION": [str(file.values.get("PVERSION", "")) for file in files],
+            "DPRTYPE": [str(file.values.get("DPRTYPE", "")) for file in files],
+            "GROUP": [group_of[k] for k in range(len(files))],
+        },
+        {"MJDMID": "d", "EXPTIME": "s"},
+    )
+
 
 CAL_DARK_MASTER = register(
     Recipe(
@@ -20,5 +270,6 @@ CAL_DARK_MASTER = register(
         makes=(Makes("DARKM"),),
         options=(Option("filetype", "choice", None, choices=DARKS, help="only this kind of dark"), *GENERAL),
         resources=Resources(memory_gb=2.5, seconds=120.0, per_input_s=5.0),
+        body=cal_dark_master,
     )
 )

@@ -22,6 +22,7 @@ MAX_DARK_P90 = 0.5  # ADU/s
 DARK_TYPES = ("DARK_DARK_INT", "DARK_DARK_TEL")
 LARGEST_SLIP = 1  # pixels; a frame that seems to be off by more is corrupt, not displaced
 UNLIT_BLOCK = 128  # rows over which a column is called lit or not
+UNLIT_FRACTION = 0.8  # of the columns: with more, the frame sees no light at all
 HIGHPASS_ROWS = 101  # slower changes of an amplifier may be scattered light in a frame with light
 
 MASK_BITS = (
@@ -251,7 +252,7 @@ def correct_ramp(ctx: RecipeContext, ramp: Ramp, assets: DetectorAssets) -> None
     if assets.slope_map is not None and assets.intercept_map is not None:
         subtract_static(slope, assets.slope_map, assets.intercept_map, ramp.exptime_s, slope)
     subtract_reference(slope, reference_levels(slope, n, border), slope)
-    pattern, _ = common_pattern(slope, n, dark)
+    pattern, _ = common_pattern(slope, n, dark, border)
     subtract_folded(slope, pattern, slope)
     sigma = pixel_noise(_ribbon(ctx, slope))
     if not sigma > 0:
@@ -260,18 +261,20 @@ def correct_ramp(ctx: RecipeContext, ramp: Ramp, assets: DetectorAssets) -> None
             "expected a positive "
             "number; the frame is blank or not raw. Reject it."
         )
-    usable, level = unlit_columns(slope, n, dark, border, sigma=sigma, block_rows=UNLIT_BLOCK)
+    # Reference rows see no light: with them the series would begin and end with a step.
+    inner = slope[border:-border]
+    usable, level = unlit_columns(inner, n, dark, border, sigma=sigma, block_rows=UNLIT_BLOCK)
     common, own = row_offsets(
-        slope,
+        inner,
         usable,
         n,
         sigma=sigma,
         level=level,
         block_rows=UNLIT_BLOCK,
-        highpass=HIGHPASS_ROWS,
+        highpass=0 if usable.mean() > UNLIT_FRACTION else HIGHPASS_ROWS,
         dark=dark,
     )
-    subtract_rows(slope, common, own, slope)
+    subtract_rows(inner, common, own, inner)
     slope -= slope.dtype.type(side_level(slope, border))
 
 
