@@ -123,19 +123,24 @@ def test_no_size_of_a_detector_outside_the_instrument_description() -> None:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         cache_sizes = {
-            id(word.value) for word in ast.walk(tree) if isinstance(word, ast.keyword) and word.arg == "maxsize"
+            id(word.value)
+            for word in ast.walk(tree)
+            if isinstance(word, ast.keyword) and word.arg == "maxsize"
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, int) and id(node) not in cache_sizes:
                 assert node.value not in sizes, f"{module_name(path)}:{node.lineno}: {node.value}"
 
 
+HELP = "from apero_dask.cli.{} import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "import apero_dask",
-        "from apero_dask.cli.processing import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass",
-        "from apero_dask.cli.tools import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass",
+        HELP.format("processing"),
+        HELP.format("tools"),
     ],
     ids=["import", "apero_processing --help", "apero-dask --help"],
 )
