@@ -27,7 +27,7 @@ OBJECT_COLUMNS = (
 
 
 class StorageError(Exception):
-    """The archive cannot be written or carried on: folder, disk, or foreign files in the way."""
+    """The archive cannot be written or read: folder, disk or memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def check_carry_on(archive: Archive, specs: Sequence[FrameSpec], digests: Sequen
 
     Raises
     ------
-    StorageError
+    ConfigError
         Raw frames of unknown origin, or of another configuration.
     """
     record = read_record(archive)
@@ -189,9 +189,10 @@ def check_carry_on(archive: Archive, specs: Sequence[FrameSpec], digests: Sequen
     }
     if record is None:
         raw = archive.root / "raw"
-        found = next(raw.rglob("*.fits*"), None) if raw.is_dir() else None
+        frames = (path for path in raw.rglob("*.fits*") if not path.name.startswith("."))
+        found = next(frames, None) if raw.is_dir() else None
         if found is not None:
-            raise StorageError(
+            raise ConfigError(
                 f"{raw} already holds frames that were not simulated into this folder (e.g. {found.name}); "
                 "choose an empty folder with --out."
             )
@@ -201,7 +202,7 @@ def check_carry_on(archive: Archive, specs: Sequence[FrameSpec], digests: Sequen
         what = (
             "are not part of this campaign" if other[0] not in wanted else "come from another configuration"
         )
-        raise StorageError(
+        raise ConfigError(
             f"{archive.root} already holds a simulation: {len(other)} of its {len(record)} frames {what} "
             f"(first: {other[0]}); choose another folder with --out, or remove this one. "
             f"Its configuration is in {archive.truth_folder / CONFIGURATION}."

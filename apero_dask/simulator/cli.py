@@ -21,6 +21,9 @@ def parser() -> argparse.ArgumentParser:
         description="Write raw SPIRou frames with a known truth, or a picture of one frame.",
     )
     p.add_argument("--list", action="store_true", help="list the built-in campaigns and stop")
+    p.add_argument(
+        "--show-config", action="store_true", help="print the configuration with all options applied and stop"
+    )
     p.add_argument("--campaign", metavar="NAME", help="built-in campaign (default: demo)")
     p.add_argument(
         "--instrument", metavar="NAME", help="SPIROU, SPIROU_MINI or a geometry of the configuration"
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _list()
         if options.preview:
             return _preview(options)
+        if options.show_config:
+            return _show(options)
         return _simulate(options)
     except ConfigError as error:
         print(f"apero-dask simulate: {error}", file=sys.stderr)
@@ -96,6 +101,13 @@ def _configuration(options: argparse.Namespace):
     if options.assets is not None:
         changes["lines"] = replace(config.lines, folder=str(options.assets))
     return replace(config, **changes)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from apero_dask.simulator.config import document
+
+    print(document(_configuration(options)), end="")
+    return 0
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def header_cards(spec: FrameSpec, camera: Camera, extensions: int = 4) -> list[C
         ("FILENAME", spec.identifier, "Base filename at acquisition"),
         ("EXPNUM", number, "Odometer number"),
         ("OBSID", number, "Observation ID, same as odometer"),
-        ("PATHNAME", spec.obs_dir, "Acquisition folder"),
+        ("PATHNAME", start[0], "Acquisition folder"),
         ("INSTRUME", camera.instrume, "Instrument name"),
         ("TELESCOP", "CFHT 3.6m", "Telescope name"),
         ("ORIGIN", "CFHT", "Observatory"),

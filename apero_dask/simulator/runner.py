@@ -90,9 +90,9 @@ def run_headers(config: SimulatorConfig, archive: Archive, workers: int, progres
     Raises
     ------
     ConfigError
-        The campaign cannot be laid out.
+        The campaign cannot be laid out, or the folder holds another one.
     StorageError
-        The folder cannot be written, or holds something else.
+        The folder cannot be written.
     """
     campaign = campaign_of(config, velocities=False)
     camera = camera_of(config)
@@ -129,9 +129,9 @@ def run_campaign(config: SimulatorConfig, archive: Archive, workers: int, progre
     Raises
     ------
     ConfigError
-        The campaign cannot be laid out, or a table cannot be used.
+        The campaign cannot be laid out, a table cannot be used, or the folder holds another campaign.
     StorageError
-        The folder cannot be written, or holds something else.
+        The folder cannot be written.
     """
     campaign = campaign_of(config)
     geometry, _ = load_instrument(config.instrument, config.geometry)

@@ -29,7 +29,7 @@ class Block:
     nreads: int = 0
     """Reads per exposure, 0 for the standard number of the frame type."""
     subsequence: int = 0
-    """Frames per exposure sequence, 0 for all of the block."""
+    """Frames of a complete exposure sequence, 0 for all of the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +98,15 @@ def lay_out(
         for block in session.blocks:
             nreads = block.nreads or frame_type(block.dprtype).nreads
             exptime = integration_s(nreads, frame_time_s)
-            length = block.subsequence or block.count
+            full = block.subsequence or block.count
             waits = random.uniform(*overhead_s, size=block.count)
             gaps = random.uniform(1.0, 3.0, size=block.count)
             for i in range(block.count):
                 end = t + (float(waits[i]) + exptime) / 86400.0
-                placed.append(
-                    Exposure(block.dprtype, block.star, nreads, exptime, t, end, i % length + 1, length)
-                )
+                number = i % full + 1
+                # The last sequence of a block may be a short one.
+                length = min(full, block.count - (i - number + 1))
+                placed.append(Exposure(block.dprtype, block.star, nreads, exptime, t, end, number, length))
                 t = end + float(gaps[i]) / 86400.0
         if not placed:
             continue
