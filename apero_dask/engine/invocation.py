@@ -22,6 +22,7 @@ from apero_dask.engine.events import EventSink, Listener
 from apero_dask.instruments.base import Instrument
 from apero_dask.io.trees import TREES, Trees
 from apero_dask.state.disk import damaged_outputs
+from apero_dask.state.planned import save_plan
 from apero_dask.state.store import Store
 
 Planner = Callable[[Snapshot, str], Plan]
@@ -124,6 +125,7 @@ def execute(
     from apero_dask.state.registry import register_products
 
     chosen = options or Options(stop_at_exception=settings.stop_at_exception)
+    save_plan(plan, trees.log / named.invocation)
     sink = EventSink(trees.log / named.invocation / "events.jsonl")
     for listener in listeners:
         sink.listen(listener)

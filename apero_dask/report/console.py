@@ -67,6 +67,7 @@ class Console:
         }
         self._lock = threading.Lock()
         self._shown: Counter[str] = Counter()
+        self._consequences: set[tuple[str, str]] = set()
         self._complete = {s.short for s in self.tally.steps.values() if not s.left}
         self._line_due = time.monotonic() + LINE_S
         self._note = ""
@@ -124,7 +125,7 @@ class Console:
             paths = ", ".join(str(path) for path in event.get("paths", ()))
             self._failure(str(event.get("key")), "found damaged input", f"{paths}; made again")
         if state is not None and (state.failed or state is State.QC_FAILED):
-            self._failure(str(event.get("key")), state.value, str(event.get("error", "")))
+            self._ended_badly(event, state)
         if state is not None and self._live is None:
             self._plain(event)
 
@@ -134,6 +135,16 @@ class Console:
         skipped = f", {done} of them need not be executed" if done else ""
         name = f"{event.get('run_name', '')}: invocation {event.get('invocation', '')}"
         return f"{name}{again}, {self.tally.total} runs{skipped}"
+
+    def _ended_badly(self, event: Mapping[str, Any], state: State) -> None:
+        """Show a failure; of runs that never started for the same reason only the first."""
+        key, error = str(event.get("key")), str(event.get("error", ""))
+        if state in (State.FAILED_CALIB, State.FAILED_INPUT):
+            same = (str(event.get("short")), error)
+            if same in self._consequences:
+                return
+            self._consequences.add(same)
+        self._failure(key, state.value, error)
 
     def _failure(self, key: str, what: str, error: str) -> None:
         name = self._names.get(key, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ def read_plan(path: Path) -> list[Record]:
     """
     records: list[Record] = []
     try:
-        with path.open(encoding="utf-8") as stream:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue
@@ -35,10 +37,9 @@ def read_plan(path: Path) -> list[Record]:
                         f"{path}:{number}: not a plan record; expected a file written with --plan"
                     )
                 records.append(record)
-    except OSError as error:
-        raise PlanFileError(
-            f"{path} cannot be read ({error.strerror}); give a file written with --plan"
-        ) from error
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PlanFileError(f"{path} cannot be read ({reason}); give a file written with --plan") from error
     except ValueError as error:
         raise PlanFileError(
             f"{path}:{len(records) + 1}: not JSON ({error}); expected a file written with --plan"

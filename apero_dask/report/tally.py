@@ -78,6 +78,7 @@ class Tally:
     now: float = 0.0
     """Times of the first and of the last event, s."""
     _step_of: dict[str, str] = field(default_factory=dict)
+    _skipped: dict[str, State] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -94,7 +95,7 @@ class Tally:
             step.declared_s += seconds
             tally._step_of[key] = short
             if state is not State.PLANNED:
-                step.ended[key] = state
+                step.ended[key] = tally._skipped[key] = state
         return tally
 
     @classmethod
@@ -109,7 +110,9 @@ class Tally:
         self.now = max(self.now, float(event.get("time", self.now)))
         self.began = self.began or self.now
         key, kind = str(event.get("key", "")), event.get("event")
-        if kind == "submitted" and key in self._step_of:
+        if kind == "begin":
+            self._restart()
+        elif kind == "submitted" and key in self._step_of:
             self.flying[key] = float(event.get("time", self.now))
         elif kind in ("retry", "lost", "damaged", "deferred"):
             self.flying.pop(key, None)
@@ -117,6 +120,14 @@ class Tally:
             self.flying.pop(key, None)
             return self._ended(key, event)
         return None
+
+    def _restart(self) -> None:
+        """An invocation begins or goes on: what it skips counts as it ended before, the rest is open."""
+        self.began = self.now
+        self.flying.clear()
+        for step in self.steps.values():
+            kept = {key: state for key, state in step.ended.items() if key in self._skipped}
+            step.ended = kept
 
     def _ended(self, key: str, event: Mapping[str, Any]) -> State | None:
         short = self._step_of.get(key)

@@ -22,8 +22,8 @@ def sha256(path: Path) -> str:
 def current_markers(markers: Iterable[Marker], trees: Trees) -> list[Marker]:
     """Markers without those about files that another run has overwritten since, in the order given.
 
-    Runs with other inputs can make files of the same names.  Of several markers that claim a file, those count
-    whose digest it has; if it has none of them, the one of the latest invocation.
+    Runs with other inputs can make files of the same names.  Of several markers that claim a file, those
+    count whose digest it has; if it has none of them, the one of the latest invocation.
     """
     listed = list(markers)
     owners: dict[str, list[int]] = {}

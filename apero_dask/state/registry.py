@@ -80,6 +80,8 @@ class Registered:
     removed: int = 0
     """Entries taken out, because their run does not pass any more."""
     kept: int = 0
+    entries: int = 0
+    """Rows of both databases afterwards."""
     missing: list[str] = field(default_factory=list)
     """Products that are not on disk."""
 
@@ -352,6 +354,7 @@ def _write(
             book.save()
     for path in removed:
         path.unlink(missing_ok=True)
+    report.entries = sum(len(book.rows) for book in books.values())
 
 
 def link_or_copy(product: Path, target: Path) -> None:
