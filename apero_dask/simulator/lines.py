@@ -109,7 +109,7 @@ def telluric_list(folder: str | None) -> LineList:
     unknown = sorted(set(found.group) - {"h2o", "h2o_band", "dry", "others"})
     if unknown:
         raise ConfigError(
-            f"Line list {found.origin}: group {unknown[0]!r}, expected h2o, h2o_band, dry or others; "
+            f"Line list {found.origin}: group {str(unknown[0])!r}, expected h2o, h2o_band, dry or others; "
             "correct the file."
         )
     wave, strength, group = found.wave, found.strength, found.group

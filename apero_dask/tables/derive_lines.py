@@ -83,6 +83,11 @@ def _positions(rng: np.random.Generator, counts: str, closest_kms: float) -> tup
     return np.concatenate(wave), np.concatenate(where)
 
 
+def _uniform(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Numbers from 0 to 1 in random order, one in each of `count` equal parts."""
+    return (rng.permutation(count) + rng.uniform(size=count)) / count
+
+
 def _median(text: str, where: np.ndarray) -> np.ndarray:
     return np.array([float(v) for v in text.split()])[where]
 
@@ -91,7 +96,7 @@ def une() -> list[str]:
     """Lamp lines: wavelength, strength."""
     rng = np.random.default_rng([SEED, 1])
     wave, _ = _positions(rng, UNE_COUNT, 14.0)
-    strength = 10 ** np.interp(rng.uniform(size=len(wave)), QUANTILE, UNE_LOG_STRENGTH)
+    strength = 10 ** np.interp(_uniform(rng, len(wave)), QUANTILE, UNE_LOG_STRENGTH)
     keep = (wave > 964.7) & (wave < 2501.0)
     return ["wave_vac_nm,strength"] + [
         f"{w:.6f},{s:.1f}" for w, s in zip(wave[keep], strength[keep], strict=True)
@@ -109,7 +114,7 @@ def telluric() -> list[str]:
     ):
         rng = np.random.default_rng([SEED, 2, i])
         wave, where = _positions(rng, counts, 0.5)
-        log = _median(median, where) + np.interp(rng.uniform(size=len(wave)), QUANTILE, quantiles)
+        log = _median(median, where) + np.interp(_uniform(rng, len(wave)), QUANTILE, quantiles)
         weight = np.minimum(10**log, WEIGHT_LIMIT)
         rows += [(w, group, s) for w, s in zip(wave, weight, strict=True)]
     rng = np.random.default_rng([SEED, 2, 2])
@@ -126,7 +131,7 @@ def mdwarf() -> list[str]:
     """Cool star: wavelength, depth, whether useful for velocities."""
     rng = np.random.default_rng([SEED, 3])
     wave, where = _positions(rng, STAR_COUNT, 6.0)
-    log = np.interp(rng.uniform(size=len(wave)), QUANTILE, STAR_LOG_DEPTH)
+    log = np.interp(_uniform(rng, len(wave)), QUANTILE, STAR_LOG_DEPTH)
     depth = np.clip(_median(STAR_MEDIAN, where) * 10**log, *DEPTH_LIMITS)
     keep = (wave > 965.0) & (wave < 2494.0)
     clean = ~np.any([(wave >= a) & (wave < b) for a, b in NOT_CLEAN_NM], axis=0)
