@@ -12,6 +12,10 @@ Runner = Callable[[Work, tuple[TaskOutcome, ...]], TaskOutcome]
 """Function that runs one piece of work; importable by name, for it travels by reference."""
 
 
+class BackendLost(Exception):
+    """The backend is gone for good (its scheduler died); the text says what happened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """A run whose worker was lost before it answered."""
@@ -26,10 +30,12 @@ class Backend(Protocol):
 
     look_ahead: bool
     """Whether work may be submitted behind runs that have not ended, whose outcomes are then handed to it."""
+    in_process: bool
+    """Whether recipes run in the process of the driver, inside :meth:`wait`."""
 
     @property
     def slots(self) -> int:
-        """Runs that can be executed at the same time."""
+        """Runs that can be executed at the same time; 0 while there is no worker."""
 
     @property
     def memory_mb(self) -> int:
@@ -39,10 +45,21 @@ class Backend(Protocol):
         """Accept work.
 
         ``priority``: smaller first.  ``upstream``: dask keys of submitted runs it waits for.
+
+        Raises
+        ------
+        BackendLost
+            Nothing can be run any more.
         """
 
     def wait(self, timeout: float) -> list[TaskOutcome | Lost]:
-        """What ended since the last call; waits at most ``timeout`` seconds for the first."""
+        """What ended since the last call; waits at most ``timeout`` seconds for the first.
+
+        Raises
+        ------
+        BackendLost
+            Nothing can be run any more.
+        """
 
     def cancel(self, dask_keys: Sequence[str]) -> None:
         """Forget work that has not started; what runs may end."""

@@ -1,8 +1,8 @@
 """From a task of the plan to work with chosen inputs and calibrations.
 
-Two ways lead to the same work.  *Resolved*: every outcome before the run is known to the driver.  *Optimistic*: the run
-is submitted behind others that have not ended, and assumes that they will all pass; the worker completes it
-with their outcomes, or answers ``deferred`` when one did not pass.  The resolver then decides.
+Two ways lead to the same work.  *Resolved*: every outcome before the run is known to the driver.
+*Optimistic*: the run is submitted behind others that have not ended, and assumes that they will all pass; the
+worker completes it with their outcomes, or answers ``deferred`` when one did not pass.  The resolver then decides.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Binder:
         return self._work(item, inputs, calibrations)
 
     def optimistic(self, key: str) -> Work | None:
-        """Work that assumes that every dependency passes and every first candidate is taken; None if it cannot."""
+        """Work that assumes that all dependencies pass and first candidates are taken; None if it cannot."""
         item = self.plan.by_key[key]
         if isinstance(item, Node):
             return None

@@ -1,7 +1,7 @@
 """Digests of code: what a finished run was computed with.
 
-The digest of a recipe covers its module and, followed through its imports, every module of the package and every
-kernel it uses, and the static tables; a change elsewhere does not touch it.
+The digest of a recipe covers its module and, followed through its imports, every module of the package and
+every kernel it uses, and the static tables; a change elsewhere does not touch it.
 """
 
 from __future__ import annotations

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from distributed import Client, Future
 
 from apero_dask.core.work import TaskOutcome, Work
-from apero_dask.engine.backend import Lost, Runner
+from apero_dask.engine.backend import BackendLost, Lost, Runner
 from apero_dask.engine.worker import run_task
 
 MEMORY = "memory_mb"
 THREADS = "threads"
+LOOK_S = 2.0
+"""Seconds between two looks at the workers; every look is a round trip to the scheduler."""
 SETTINGS = {
     # The engine counts losses itself and knows which run was really executing; dask cannot.
     "distributed.scheduler.allowed-failures": 0,
@@ -43,6 +46,7 @@ class DaskBackend:
     """
 
     look_ahead = True
+    in_process = False
 
     def __init__(self, client: Client, runner: Runner = run_task, use_resources: bool = True) -> None:
         self._client = client
@@ -51,20 +55,42 @@ class DaskBackend:
         self._futures: dict[str, Future] = {}
         self._keys: dict[str, str] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._looked = float("-inf")
+        self._slots = 0
+        self._memory_mb = 0
 
     @property
     def slots(self) -> int:
-        """Threads of all workers."""
-        return max(1, sum(self._client.nthreads().values()))
+        """Threads of all workers; at most :data:`LOOK_S` seconds old."""
+        self._look()
+        return self._slots
 
     @property
     def memory_mb(self) -> int:
-        """Memory of the largest worker."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return max((int(w["resources"].get(MEMORY, 0)) for w in workers), default=0)
+        """Memory of the largest worker; as old as :data:`LOOK_S`; while there is none, the last known."""
+        self._look()
+        return self._memory_mb
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._check()
+        try:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        except OSError as error:
+            raise BackendLost(f"the scheduler does not answer: {error}") from error
+        self._slots = sum(int(w["nthreads"]) for w in workers)
+        self._memory_mb = max((int(w["resources"].get(MEMORY, 0)) for w in workers), default=self._memory_mb)
+        self._looked = time.monotonic()
+
+    def _check(self) -> None:
+        # A client that reconnects has lost all its futures.
+        if self._client.status != "running":
+            raise BackendLost("the connection to the scheduler was lost")
 
     def submit(self, work: Work, dask_key: str, priority: int, upstream: Sequence[str]) -> None:
         """Submit one run; outcomes of ``upstream`` travel from worker to worker."""
+        self._check()
         before = [self._futures[key] for key in upstream if key in self._futures]
         resources: dict[str, Any] = {}
         if self._use_resources:
@@ -92,6 +118,7 @@ class DaskBackend:
                 done.append(self._ended.get_nowait())
         except queue.Empty:
             pass
+        self._check()
         current = [f for f in done if self._futures.get(f.key) is f]
         finished = [f for f in current if f.status == "finished"]
         results: list[TaskOutcome | Lost] = []

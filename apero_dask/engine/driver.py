@@ -1,18 +1,14 @@
 """The driver: the only process that decides and the only writer of state.
 
-A loop over outcomes: the resolver says what may start, the backend runs it, the store keeps how it ended.
+A loop over outcomes: the resolver says what may start, the backend runs it, the journal keeps how it ended.
 """
 
 from __future__ import annotations
 
 import heapq
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 from apero_dask.core.errors import (
     EXIT_FAILED,
@@ -27,68 +23,24 @@ from apero_dask.core.plan import Node, Plan, Task
 from apero_dask.core.products import MASTER
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.core.work import TaskOutcome, Work
-from apero_dask.engine.backend import Backend, Lost
+from apero_dask.engine.backend import Backend, BackendLost, Lost
 from apero_dask.engine.binding import Binder, Finished
 from apero_dask.engine.events import EventSink
-from apero_dask.engine.priority import ranks
+from apero_dask.engine.journal import Journal
+from apero_dask.engine.ledger import Account, Options, Result
+from apero_dask.engine.leftovers import clear_leftovers
+from apero_dask.engine.repairs import Repairs
+from apero_dask.engine.stopping import StopNow, StopSignals
 from apero_dask.engine.worker import started_path, trees_of
 from apero_dask.instruments import instrument
 from apero_dask.planner.resolve import Progress, Resolver
-from apero_dask.state.disk import looked_at
 from apero_dask.state.store import Store
 
 MOST_RESIDENT = 20_000
 """Most runs that a backend holds at a time."""
 MOST_RETRIES = 2
-"""Repetitions after a lost worker or a busy file server."""
-COMMIT_RUNS = 200
-COMMIT_S = 2.0
-"""Outcomes are stored in batches of this many, or after this many seconds."""
+"""Repetitions after a lost worker or a busy file server, and repairs of the inputs of one run."""
 LEAST_MEMORY_MB = 400
-NO_WORKER_S = 600.0
-"""Seconds without any worker after which the reduction cannot be carried on."""
-
-
-@dataclass(slots=True)
-class Account:
-    """Attempts of one run."""
-
-    attempt: int = 1
-    losses: int = 0
-    memory_mb: int = 0
-    force: bool = False
-    optimistic: bool = False
-    last_error: str = ""
-
-
-@dataclass(slots=True)
-class Result:
-    """How an invocation ended."""
-
-    states: dict[str, State]
-    outcomes: dict[str, TaskOutcome]
-    """Outcomes of everything that was executed or looked at."""
-    status: int
-    finished: bool
-    """Every run ended; nothing is left to continue."""
-    stopped_by: str = ""
-    executed: int = 0
-
-
-@dataclass(slots=True)
-class Options:
-    """How the driver goes about it; none of this may change a product."""
-
-    window: int | None = None
-    """Most runs resident in the backend; None = enough to keep every slot busy."""
-    look_ahead: bool = True
-    """Submit runs behind others that have not ended, where the backend can."""
-    stop_at_exception: bool = False
-    order: Callable[[Plan], Mapping[str, int]] = ranks
-    no_worker_s: float = NO_WORKER_S
-    most_concurrent: int | None = None
-    """Most runs at the same time (CORES on a cluster with more slots)."""
-    commit_s: float = COMMIT_S
 
 
 @dataclass(slots=True)
@@ -106,22 +58,24 @@ class Driver:
     lock_lost: Callable[[], bool] = lambda: False
     resolver: Resolver = field(init=False)
     binder: Binder = field(init=False)
+    journal: Journal = field(init=False)
+    repairs: Repairs = field(init=False)
+    signals: StopSignals = field(default_factory=StopSignals)
     _flight: dict[str, Account] = field(default_factory=dict)
     _accounts: dict[str, Account] = field(default_factory=dict)
+    """Attempts of runs that did not simply end with their first one."""
     _ready: list[tuple[int, str]] = field(default_factory=list)
     _queued: set[str] = field(default_factory=set)
-    _repairs: dict[str, set[str]] = field(default_factory=dict)
-    """Producers that must be computed again, by the run that waits for them."""
-    _outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
-    _batch: list[tuple[TaskOutcome, str, str, str]] = field(default_factory=list)
-    _committed: float = 0.0
     _place: Mapping[str, int] = field(default_factory=dict)
     _ahead: list[str] = field(default_factory=list)
     _cursor: int = 0
-    _signals: list[int] = field(default_factory=list)
+    _sent: int = 0
     _stop: str = ""
+    _halted: bool = False
+    """STOP_AT_EXCEPTION has struck: what runs may end, nothing else starts."""
     _executed: int = 0
     _idle_since: float | None = None
+    _scale: float = 1.0
 
     def __post_init__(self) -> None:
         markers = self.snapshot.markers
@@ -132,9 +86,12 @@ class Driver:
         ]
         self.resolver = Resolver(self.plan, failed)
         self.binder = Binder(self.plan, self.snapshot, self.common, self.code)
+        self.journal = Journal(self.plan, self.common, self.store, self.events, self.options.commit_s)
+        self.repairs = Repairs(self.plan)
         for key, item in self.plan.by_key.items():
             if item.marker and item.marker in markers:
                 self.binder.finished[key] = Finished.of_marker(markers[item.marker])
+        self._scale = instrument(self.common.instrument).scale
         self._place = self.options.order(self.plan)
         self._ahead = sorted(
             (key for key, item in self.plan.by_key.items() if isinstance(item, Task)),
@@ -145,27 +102,42 @@ class Driver:
 
     def run(self) -> Result:
         """Execute the plan to its end, or until it is stopped."""
-        restore = self._catch_signals()
-        self._committed = time.monotonic()
-        try:
-            self._take(self.resolver.start())
-            while not self.resolver.finished and not self._stop:
-                self._check_stops()
-                self._submit()
-                if not self._flight:
-                    if self.resolver.finished or self._stop:
-                        break
-                    raise RuntimeError("the plan cannot go on: runs wait for each other")
-                self._receive(0.5)
-            if self._stop:
-                self._wind_down()
-        finally:
-            self._commit(force=True)
-            restore()
+        with self.signals:
+            try:
+                if self.store is not None:
+                    removed = clear_leftovers(self.plan, trees_of(self.common))
+                    if removed:
+                        self.journal.event("cleared", files=removed)
+                self._take(self.resolver.start())
+                self._loop()
+                if self._stop:
+                    self._wind_down()
+            except BackendLost as error:
+                self._stop = str(error)
+            finally:
+                self.journal.commit(force=True)
+        if not self._stop and self.journal.error:
+            self._stop = f"storage: {self.journal.error}"
         return self._result()
 
+    def _loop(self) -> None:
+        while not self.resolver.finished:
+            self._check_stops()
+            if self._stop:
+                return
+            self._submit()
+            if not self._flight:
+                if self.resolver.finished:
+                    return
+                raise RuntimeError("the plan cannot go on: runs wait for each other")
+            try:
+                self._receive(0.5)
+            except StopNow:
+                continue
+
     def _receive(self, timeout: float) -> None:
-        answers = self.backend.wait(timeout)
+        with self.signals.breaking(self.backend.in_process):
+            answers = self.backend.wait(timeout)
         if answers:
             self._idle_since = None
         elif self.backend.slots == 0:
@@ -177,43 +149,32 @@ class Driver:
                 self._lost(answer)
             else:
                 self._ended(answer)
-        self._commit()
-
-    def _catch_signals(self) -> Callable[[], None]:
-        """SIGINT once: end what runs, start nothing; twice: stop now.  SIGTERM: stop, to be continued."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-
-        def remember(number: int, _: FrameType | None) -> None:
-            self._signals.append(number)
-
-        before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: [signal.signal(n, handler) for n, handler in before.items()] and None
+        self.journal.commit()
 
     def _check_stops(self) -> None:
-        if signal.SIGTERM in self._signals:
-            self._stop = "TERM"
-        elif signal.SIGINT in self._signals:
-            self._stop = "keyboard"
+        if self.signals.reason:
+            self._stop = self.signals.reason
         elif self.lock_lost():
             self._stop = "the lock of the data root was taken away"
+        elif self.journal.error:
+            self._stop = f"storage: {self.journal.error}"
 
     def _wind_down(self) -> None:
         """After a stop: forget what has not started; let what runs end unless told twice."""
-        self.events.emit("stopping", reason=self._stop, running=len(self._flight))
+        self.journal.event("stopping", reason=self._stop, running=len(self._flight))
         if self._stop == "keyboard":
-            keys = [self._dask_key(key) for key in self._flight if not self._has_started(key)]
-            self.backend.cancel(keys)
-            for key in [key for key in self._flight if self._dask_key(key) in set(keys)]:
-                del self._flight[key]
-            while (
-                self._flight
-                and self._signals.count(signal.SIGINT) < 2
-                and signal.SIGTERM not in self._signals
-            ):
+            self._forget_waiting()
+            while self._flight and not self.signals.at_once:
                 self._receive(0.2)
         self.backend.cancel([self._dask_key(key) for key in self._flight])
         self._flight.clear()
+
+    def _forget_waiting(self) -> None:
+        """Take back what has not started."""
+        waiting = [key for key in self._flight if not self._has_started(key)]
+        self.backend.cancel([self._dask_key(key) for key in waiting])
+        for key in waiting:
+            del self._flight[key]
 
     # -- starting ---------------------------------------------------------------------------
 
@@ -222,15 +183,27 @@ class Driver:
         for key, state in progress.ended:
             item = self.plan.by_key[key]
             identity = item.identity() if isinstance(item, Task) and state is not State.BLOCKED_STOP else ""
-            self._keep(TaskOutcome(key, identity, state, error=self._reason(key, state)))
+            self.journal.keep(TaskOutcome(key, identity, state, error=self._reason(key, state)))
         for key in progress.ready:
             if key not in self._flight:
                 self._queue(key)
 
+    def _open(self, key: str) -> bool:
+        """Whether a run is still to be computed: it has not ended, or its products are made again."""
+        return key not in self.resolver.states or key in self.repairs.redo
+
     def _queue(self, key: str) -> None:
-        if key not in self._queued and key not in self.resolver.states:
+        if key not in self._queued and self._open(key):
             self._queued.add(key)
             heapq.heappush(self._ready, (self._place.get(key, 0), key))
+
+    def _queue_again(self, key: str) -> None:
+        """Take up a run that came back without a result."""
+        if key in self.resolver.bindings:
+            self._queue(key)
+        elif self._halted:
+            self._take(self.resolver.stop(self._flight))
+        # Else it was submitted behind others, and the resolver will find it ready when they have ended.
 
     def _window(self) -> int:
         slots = max(1, self.backend.slots)
@@ -246,11 +219,9 @@ class Driver:
         while self._ready and len(self._flight) < window:
             _, key = heapq.heappop(self._ready)
             self._queued.discard(key)
-            if key in self.resolver.states or key in self._flight:
-                continue
-            work = self.binder.resolved(key, self.resolver.bindings[key])
-            self._send(key, work, ())
-        if not (self.options.look_ahead and self.backend.look_ahead):
+            if self._open(key) and key not in self._flight and not self.repairs.waiting(key):
+                self._send(key, self.binder.resolved(key, self.resolver.bindings[key]), ())
+        if not (self.options.look_ahead and self.backend.look_ahead) or self._halted:
             return
         while self._cursor < len(self._ahead) and len(self._flight) < window:
             key = self._ahead[self._cursor]
@@ -286,13 +257,14 @@ class Driver:
         return tuple(flying)
 
     def _send(self, key: str, work: Work, upstream: tuple[str, ...]) -> None:
-        account = self._accounts.setdefault(key, Account())
-        account.optimistic = bool(upstream)
+        account = self._accounts.get(key) or Account()
         account.memory_mb = account.memory_mb or self._memory(key)
+        self._sent += 1
+        account.sent = self._sent
         most = self.backend.memory_mb
         memory = min(account.memory_mb, most) if most else account.memory_mb
         self._flight[key] = account
-        self.events.emit("submitted", key=key, short=work.short, attempt=account.attempt)
+        self.journal.event("submitted", key=key, short=work.short, attempt=account.attempt)
         self.backend.submit(
             replace(work, attempt=account.attempt, memory_mb=memory, force=account.force),
             self._dask_key(key),
@@ -304,13 +276,12 @@ class Driver:
         item = self.plan.by_key[key]
         if isinstance(item, Node):
             return LEAST_MEMORY_MB
-        scale = instrument(self.common.instrument).scale
-        return max(LEAST_MEMORY_MB, round(item.step.recipe.resources.memory_gb * 1000 * scale))
+        return max(LEAST_MEMORY_MB, round(item.step.recipe.resources.memory_gb * 1000 * self._scale))
 
     def _dask_key(self, key: str) -> str:
         item = self.plan.by_key[key]
         base = item.dask_key if isinstance(item, Task) else key
-        account = self._accounts.get(key)
+        account = self._flight.get(key) or self._accounts.get(key)
         attempt = account.attempt if account is not None else 1
         # dask remembers keys; a repetition is another task.
         return base if attempt == 1 else f"{base}-{attempt}"
@@ -320,28 +291,29 @@ class Driver:
     def _ended(self, outcome: TaskOutcome) -> None:
         key = outcome.key
         account = self._flight.pop(key, None)
-        if account is None or key in self.resolver.states:
-            return
-        if outcome.cause == "deferred":
-            account.attempt += 1
-            self.events.emit("deferred", key=key)
-            if key in self.resolver.bindings:
-                self._queue(key)
-            return
-        if outcome.cause == "damaged":
-            self._repair(key, account, outcome)
+        if account is None or not self._open(key):
             return
         if outcome.cause == "storage":
             self._stop = f"storage: {outcome.error}"
             return
-        if outcome.cause in ("transient", "memory"):
+        if outcome.cause == "deferred":
+            self._next_attempt(key, account)
+            self.journal.event("deferred", key=key)
+            self._queue_again(key)
+        elif outcome.cause == "damaged":
+            self._damaged(key, account, outcome)
+        elif outcome.cause in ("transient", "memory"):
             self._again(key, account, outcome.error, memory=outcome.cause == "memory")
-            return
-        self._executed += not outcome.reused
-        self._finish(key, outcome)
+        else:
+            self._executed += not outcome.reused
+            self._finish(key, outcome)
 
     def _finish(self, key: str, outcome: TaskOutcome) -> None:
-        self._keep(outcome)
+        again = key in self.repairs.redo
+        if again and not outcome.outputs:
+            self._give_up_repair(key, outcome.error)
+            return
+        self.journal.keep(outcome)
         if outcome.outputs:
             item = self.plan.by_key[key]
             self.binder.finished[key] = Finished(
@@ -351,97 +323,104 @@ class Driver:
                 item.time if isinstance(item, Task) else 0.0,
                 outcome.outputs,
             )
-        for waiting in [w for w, producers in self._repairs.items() if key in producers]:
-            self._repairs[waiting].discard(key)
-            if not self._repairs[waiting]:
-                del self._repairs[waiting]
-                self._queue(waiting)
-        if key in self.resolver.states:
+        if again:
+            for waiting in self.repairs.done(key, self._sent):
+                self._queue_again(waiting)
             return
         self._take(self.resolver.record(key, outcome.state))
-        item = self.plan.by_key[key]
-        if (
-            self.options.stop_at_exception
-            and outcome.state.failed
-            and isinstance(item, Task)
-            and not self._stop
-        ):
-            keys = [self._dask_key(k) for k in self._flight if not self._has_started(k)]
-            self.backend.cancel(keys)
-            for k in [k for k in self._flight if self._dask_key(k) in set(keys)]:
-                del self._flight[k]
+        if self.options.stop_at_exception and outcome.state.failed and not self._stop:
+            self._forget_waiting()
             self._ready.clear()
             self._queued.clear()
-            self._cursor = len(self._ahead)
+            self._halted = True
             self._take(self.resolver.stop(self._flight))
 
     def _lost(self, lost: Lost) -> None:
         """A worker is gone: blame the run that had started, repeat the others for free."""
-        account = self._flight.pop(lost.key, None)
-        if account is None or lost.key in self.resolver.states:
+        account = self._flight.get(lost.key)
+        if account is None:
             return
-        if self._has_started(lost.key):
-            started_path(trees_of(self.common).log, lost.key).unlink(missing_ok=True)
+        started = self._has_started(lost.key)
+        if started:
+            started_path(trees_of(self.common).log, lost.key, account.attempt).unlink(missing_ok=True)
+        del self._flight[lost.key]
+        if not self._open(lost.key):
+            return
+        if started:
             self._again(lost.key, account, lost.error, memory=True)
         else:
-            account.attempt += 1
-            self.events.emit("lost", key=lost.key, started=False)
-            if lost.key in self.resolver.bindings:
-                self._queue(lost.key)
-            # A run that was submitted behind others is taken up when the resolver finds it ready.
+            self._next_attempt(lost.key, account)
+            self.journal.event("lost", key=lost.key, started=False)
+            self._queue_again(lost.key)
+
+    def _next_attempt(self, key: str, account: Account) -> None:
+        account.attempt += 1
+        self._accounts[key] = account
 
     def _again(self, key: str, account: Account, error: str, memory: bool) -> None:
         account.losses += 1
-        account.last_error = error
         if account.losses > MOST_RETRIES:
-            item = self.plan.by_key[key]
-            identity = item.identity() if isinstance(item, Task) else ""
             text = f"given up after {account.losses} attempts: {error}"
-            self._finish(key, TaskOutcome(key, identity, State.FAILED_WORKER, error=text))
+            self._finish(key, TaskOutcome(key, self._identity(key), State.FAILED_WORKER, error=text))
             return
-        account.attempt += 1
+        self._next_attempt(key, account)
         if memory:
             account.memory_mb *= 2
-        self.events.emit("retry", key=key, attempt=account.attempt, memory_mb=account.memory_mb, error=error)
-        if key in self.resolver.bindings:
-            self._queue(key)
+        self.journal.event(
+            "retry", key=key, attempt=account.attempt, memory_mb=account.memory_mb, error=error
+        )
+        self._queue_again(key)
 
     def _has_started(self, key: str) -> bool:
-        return started_path(trees_of(self.common).log, key).exists()
+        return started_path(trees_of(self.common).log, key, self._flight[key].attempt).exists()
 
-    def _repair(self, key: str, account: Account, outcome: TaskOutcome) -> None:
+    def _identity(self, key: str) -> str:
+        item = self.plan.by_key[key]
+        return item.identity() if isinstance(item, Task) else ""
+
+    # -- repairs ----------------------------------------------------------------------------
+
+    def _damaged(self, key: str, account: Account, outcome: TaskOutcome) -> None:
         """Compute the producers of damaged inputs again, then the run that noticed."""
-        producers = {
-            made
-            for made, done in self.binder.finished.items()
-            if any(o.path in outcome.damaged for o in done.outputs)
-        }
-        found = {o.path for made in producers for o in self.binder.finished[made].outputs}
-        account.losses += 1
-        if account.losses > MOST_RETRIES or not set(outcome.damaged) <= found:
-            self._finish(
-                key,
-                replace(
-                    outcome,
-                    state=State.FAILED_INPUT,
-                    cause="",
-                    error=outcome.error + "; not made by this plan",
-                ),
-            )
+        makers = self.repairs.makers(outcome.damaged)
+        if makers is None or any(maker not in self.binder.finished for maker in makers):
+            self._finish(key, self._without_input(key, outcome.error + "; not made by this plan"))
             return
-        account.attempt += 1
-        self.events.emit("damaged", key=key, paths=list(outcome.damaged), producers=sorted(producers))
-        self._repairs[key] = set(producers)
-        for producer in sorted(producers):
-            again = self._accounts.setdefault(producer, Account())
-            if producer in self._flight:
-                continue
+        stale = {maker for maker in makers if not self.repairs.fresh(maker, account.sent)}
+        if stale:
+            account.repairs += 1
+            if account.repairs > MOST_RETRIES:
+                text = f"{outcome.error} again, after {MOST_RETRIES} repairs: the storage does not keep it"
+                self._finish(key, self._without_input(key, text))
+                return
+        self._next_attempt(key, account)
+        self.journal.event("damaged", key=key, paths=list(outcome.damaged), producers=sorted(stale))
+        if not stale:
+            self._queue_again(key)
+            return
+        self.repairs.wait(key, stale)
+        for maker in sorted(stale - self.repairs.redo):
+            self.repairs.redo.add(maker)
+            again = self._accounts.setdefault(maker, Account())
             again.force = True
             again.attempt += 1
-            binding = self.resolver.bindings.get(producer) or self.resolver.rebind(producer)
-            self._send(producer, self.binder.resolved(producer, binding), ())
+            if maker not in self.resolver.bindings:
+                try:
+                    self.resolver.rebind(maker)
+                except ValueError as error:
+                    self._give_up_repair(maker, str(error))
+                    continue
+            self._queue(maker)
 
-    # -- records ----------------------------------------------------------------------------
+    def _give_up_repair(self, maker: str, error: str) -> None:
+        for waiting in self.repairs.failed(maker):
+            text = f"input is damaged and {maker} could not make it again: {error}"
+            self._finish(waiting, self._without_input(waiting, text))
+
+    def _without_input(self, key: str, error: str) -> TaskOutcome:
+        return TaskOutcome(key, self._identity(key), State.FAILED_INPUT, error=error)
+
+    # -- results ----------------------------------------------------------------------------
 
     def _reason(self, key: str, state: State) -> str:
         """Why a run ended without starting, in one line that names the first cause."""
@@ -449,34 +428,13 @@ class Driver:
 
         return explain(self.plan, self.resolver, key, state)
 
-    def _keep(self, outcome: TaskOutcome) -> None:
-        self._outcomes[outcome.key] = replace(outcome, qc=(), details="")
-        item = self.plan.by_key[outcome.key]
-        short = item.step.short if isinstance(item, Task) else outcome.key.partition("-")[0]
-        place = (item.object or item.obs_dir) if isinstance(item, Task) else ""
-        stem = item.stem if isinstance(item, Task) else ""
-        self.events.outcome(outcome, short, place, stem)
-        self._batch.append((outcome, short, place, stem))
-
-    def _commit(self, force: bool = False) -> None:
-        due = len(self._batch) >= COMMIT_RUNS or time.monotonic() - self._committed > self.options.commit_s
-        if not self._batch or not (due or force):
-            return
-        if self.store is not None:
-            self.store.add_outcomes(self.common.invocation, self._batch)
-            written = [(o.path, o.digest) for outcome, *_ in self._batch for o in outcome.outputs]
-            self.store.set_verified(looked_at(written, trees_of(self.common)))
-        self._batch.clear()
-        self._committed = time.monotonic()
-
     def _result(self) -> Result:
         states = dict(self.resolver.states)
-        finished = self.resolver.finished
         return Result(
             states=states,
-            outcomes=self._outcomes,
+            outcomes=self.journal.outcomes,
             status=self._status(states),
-            finished=finished and not self._stop,
+            finished=self.resolver.finished and not self._stop,
             stopped_by=self._stop,
             executed=self._executed,
         )
@@ -490,11 +448,10 @@ class Driver:
         if self._stop:
             return EXIT_STOPPED
         tasks = [(task, states[task.key]) for task in self.plan.tasks if task.key in states]
-        if any(t.step.tier == MASTER and (s.failed or s.blocked or s is State.QC_FAILED) for t, s in tasks):
+        bystanders = (State.BLOCKED_STOP, State.SKIPPED_USER)
+        if any(
+            task.step.tier == MASTER and state not in bystanders and not self.resolver.passed(task.key)
+            for task, state in tasks
+        ):
             return EXIT_MASTER
-        return EXIT_FAILED if any(s.failed or s.blocked for _, s in tasks) else EXIT_OK
-
-
-def process_id() -> str:
-    """Process id as a header value."""
-    return str(os.getpid())
+        return EXIT_FAILED if any(state.failed or state.blocked for _, state in tasks) else EXIT_OK

@@ -23,6 +23,8 @@ class EventSink:
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.error = ""
+        """Why events can no longer be written, empty while they can."""
         self._stream: TextIO | None = None
         self._listeners: list[Listener] = []
         if path is not None:
@@ -36,8 +38,12 @@ class EventSink:
     def emit(self, event: str, **values: Any) -> None:
         """Publish one event with the time of the driver's clock."""
         record = {"time": round(time.time(), 3), "event": event, **values}
-        if self._stream is not None:
-            self._stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+        if self._stream is not None and not self.error:
+            try:
+                self._stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+            except OSError as error:
+                # The reduction has to wind down in order; it stops for this reason.
+                self.error = f"event stream: {error.strerror or error}"
         for listener in self._listeners:
             listener(record)
 
@@ -65,5 +71,8 @@ class EventSink:
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            try:
+                stream.close()
+            except OSError as error:
+                self.error = f"event stream: {error.strerror or error}"

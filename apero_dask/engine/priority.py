@@ -9,8 +9,8 @@ from apero_dask.planner.order import check_acyclic, optimistic_edges
 def ranks(plan: Plan) -> dict[str, int]:
     """Place of every run and node in the order of submission, 0 first.
 
-    Longest estimated time from its start to the end of everything that hangs on it comes first ("highest level
-    first", Hu 1961, Oper. Res. 9, 841); ties in plan order.  A pure function of the plan.
+    Longest estimated time from its start to the end of everything that hangs on it comes first ("highest
+    level first", Hu 1961, Oper. Res. 9, 841); ties in plan order.  A pure function of the plan.
     """
     order = check_acyclic(plan)
     left: dict[str, float] = dict.fromkeys(order, 0.0)

@@ -1,4 +1,4 @@
-"""Runs one piece of work after the other in this process, in order of priority: the reference for every backend."""
+"""Runs one piece of work after the other in this process: the reference for every backend."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class SerialBackend:
 
     look_ahead = False
     """Nothing is gained by queueing a run behind another one that this process has yet to execute."""
+    in_process = True
 
     def __init__(self, runner: Runner = run_task) -> None:
         self._runner = runner

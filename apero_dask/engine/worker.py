@@ -1,7 +1,7 @@
 """The one function that workers execute.
 
-Look for a finished marker, verify what is read, run the recipe, judge, write, leave a marker.  A worker knows nothing
-of the plan or of the databases: names, hashes and choices come with the work.
+Look for a finished marker, verify what is read, run the recipe, judge, write, leave a marker.  A worker knows
+nothing of the plan or of the databases: names, hashes and choices come with the work.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class CalibrationCache:
         self._lock = threading.Lock()
 
     def get(self, key: str, loader: Callable[[], Any]) -> Any:
-        """Value of ``key``, loaded by ``loader()`` when it is not there; one larger than the limit is not kept."""
+        """Value of ``key``, loaded by ``loader()`` when not there; one larger than the limit is not kept."""
         with self._lock:
             found = self._items.get(key)
             if found is not None:
@@ -131,6 +131,16 @@ def damaged_files(work: Work, trees: Trees) -> list[str]:
     return bad
 
 
+def vanished_inputs(work: Work, trees: Trees) -> list[str]:
+    """Inputs without a producer (raw frames, files of other programs) that are not there any more."""
+    return [
+        f.path
+        for _, files in work.inputs
+        for f in files
+        if not f.digest and not absolute(trees, f.path).exists()
+    ]
+
+
 def choices_of(work: Work) -> tuple[ChoiceRecord, ...]:
     """Calibrations as the marker keeps them."""
     return tuple(
@@ -169,8 +179,8 @@ def finished_before(work: Work, trees: Trees) -> Marker | None:
 
 @contextlib.contextmanager
 def started_mark(work: Work, trees: Trees) -> Iterator[None]:
-    """A small file that says that the run has started: it tells a run that kills its worker from one that waited."""
-    path = started_path(trees.log, work.key)
+    """A small file that says that the run has started: it tells a run that kills its worker from others."""
+    path = started_path(trees.log, work.key, work.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "attempt": work.attempt}),
@@ -182,9 +192,9 @@ def started_mark(work: Work, trees: Trees) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def started_path(log: Path, key: str) -> Path:
-    """Place of the started mark of a run."""
-    return log / RUNNING / f"{key}.json"
+def started_path(log: Path, key: str, attempt: int) -> Path:
+    """Place of the started mark of an attempt: one given up too early must not speak for the next."""
+    return log / RUNNING / f"{key}.{attempt}.json"
 
 
 def peak_memory_mb() -> float:
@@ -195,7 +205,7 @@ def peak_memory_mb() -> float:
 def run_task(work: Work, upstream: Sequence[TaskOutcome] = ()) -> TaskOutcome:
     """Execute one run and say how it ended.
 
-    Expected failures are outcomes, not exceptions: an exception that leaves this function is a defect of the engine.
+    Expected failures are outcomes, not exceptions: one that leaves this function is a defect of the engine.
     """
     begin, cpu = time.perf_counter(), time.thread_time()
     for name in THREAD_VARIABLES:
@@ -232,6 +242,9 @@ def _run(work: Work, trees: Trees) -> TaskOutcome:
             return ended(
                 State.PLANNED, cause="damaged", damaged=tuple(bad), error=f"damaged input: {', '.join(bad)}"
             )
+        gone = vanished_inputs(work, trees)
+        if gone:
+            return ended(State.FAILED_INPUT, error=f"input is gone: {', '.join(gone)}")
         with started_mark(work, trees), run_log(trees.log / log_name, work) as log:
             return replace(_reduce(work, trees, log), log=log_name)
     except DataError as error:
@@ -246,7 +259,7 @@ def _run(work: Work, trees: Trees) -> TaskOutcome:
         number = error.errno or 0
         place = f" ({error.filename})" if error.filename else ""
         text = f"{error.strerror or error}{place}"
-        if number in STORAGE:
+        if number in STORAGE and not _is_input(work, trees, error.filename):
             return ended(State.FAILED_WORKER, cause="storage", error=text)
         if number in TRANSIENT:
             return ended(State.FAILED_WORKER, cause="transient", error=text)
@@ -255,6 +268,12 @@ def _run(work: Work, trees: Trees) -> TaskOutcome:
         # Whatever a recipe raises is the outcome of its run, with the traceback kept; nothing is hidden.
         text = f"{type(error).__name__}: {error}"
         return ended(State.FAILED_ERROR, error=text, details=traceback.format_exc(), log=log_name)
+
+
+def _is_input(work: Work, trees: Trees, name: object) -> bool:
+    """Whether an error is about a file the run reads: then it says nothing about the trees it writes to."""
+    read = [f.path for _, files in work.inputs for f in files]
+    return any(str(absolute(trees, path)) == str(name) for path in read)
 
 
 def _reduce(work: Work, trees: Trees, log: logging.Logger) -> TaskOutcome:

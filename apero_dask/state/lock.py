@@ -65,7 +65,7 @@ def read_lock(path: Path) -> dict[str, Any] | None:
 
 
 def provably_dead(path: Path, record: dict[str, Any], beat_s: float = BEAT_S) -> bool:
-    """Whether the holder of a lock is gone; watches the heartbeat of one on another host, which takes a while."""
+    """Whether the holder of a lock is gone; watches the heartbeat of one on another host for a while."""
     if record.get("host") == socket.gethostname():
         if record.get("boot") and record["boot"] != _boot_id():
             return True

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from apero_dask.core.outcome import Marker
+from apero_dask.core.outcome import Marker, State
 from apero_dask.core.work import TaskOutcome
 from apero_dask.io.markers import FOLDER, marker_path, read_marker
 
@@ -242,6 +242,14 @@ class Store:
         return cursor.execute(
             "SELECT * FROM runs WHERE invocation = ? ORDER BY key", (invocation,)
         ).fetchall()
+
+    def last_states(self) -> dict[str, State]:
+        """How every run ended the last time it was looked at, by run identity."""
+        rows = self._db.execute(
+            "SELECT runs.identity, runs.state FROM runs JOIN invocations USING (invocation) "
+            "WHERE runs.identity != '' ORDER BY invocations.rowid"
+        )
+        return {identity: State(state) for identity, state in rows}
 
     def durations(self) -> dict[str, float]:
         """Mean wall time of finished runs by short name, s."""
