@@ -15,6 +15,7 @@ from apero_dask.deploy.clusters import ClusterError, backend_for
 from apero_dask.deploy.slots import available_processors, slots
 from apero_dask.engine.driver import Options
 from apero_dask.engine.invocation import command_digest, execute, name_invocation, take_snapshot
+from apero_dask.planner.narrow import Narrowing, SelectionError, narrow
 from apero_dask.report.console import Console
 from apero_dask.report.summary import summary
 from apero_dask.runfile.merge import CommandLine
@@ -22,20 +23,25 @@ from apero_dask.state.lock import DriverLock, LockedError
 from apero_dask.state.store import StateError, Store
 
 
-def run(line: CommandLine, prepared: Prepared, findings: Findings) -> int:
-    """Execute the run file; returns the exit status."""
+def run(
+    line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None
+) -> int:
+    """Execute the run file, or only chosen runs of it; returns the exit status."""
     trees = prepared.trees
     try:
         with DriverLock(trees.log) as lock:
             store = Store(trees.log)
             try:
-                return _locked(line, prepared, findings, store, lock)
+                return _locked(line, prepared, findings, store, lock, narrowing)
             finally:
                 store.close()
     except LockedError as error:
         print(f"Cannot start: {error}.", file=sys.stderr)
     except StateError as error:
         print(f"Cannot start: {error}.", file=sys.stderr)
+    except SelectionError as error:
+        print(f"Nothing was executed: {error}.", file=sys.stderr)
+        return EXIT_INVALID
     except ClusterError as error:
         print(
             f"Cannot go on: {error}. Nothing finished is lost; the same command continues.", file=sys.stderr
@@ -49,17 +55,27 @@ def run(line: CommandLine, prepared: Prepared, findings: Findings) -> int:
     return EXIT_STOPPED
 
 
-def _locked(line: CommandLine, prepared: Prepared, findings: Findings, store: Store, lock: DriverLock) -> int:
+def _locked(
+    line: CommandLine,
+    prepared: Prepared,
+    findings: Findings,
+    store: Store,
+    lock: DriverLock,
+    narrowing: Narrowing | None,
+) -> int:
     settings, trees = prepared.settings, prepared.trees
     store.reconcile()
     options = [[o.key, o.text] for o in line.overrides if o.key != "CORES"]
-    command = command_digest(
-        trees, prepared.instrument.name, prepared.run_file, [options, line.order, line.package]
-    )
+    described = [options, line.order, line.package]
+    if narrowing is not None:
+        described.append([list(narrowing.words), narrowing.descendants])
+    command = command_digest(trees, prepared.instrument.name, prepared.run_file, described)
     named = name_invocation(store, command, settings.resume)
     archive = read_archive(prepared, findings)
     snapshot = take_snapshot(store, trees, settings.skip_check, masks=archive.masks, listing=archive.listing)
     plan = plan_from(prepared, archive, snapshot, findings, named.resume)
+    if narrowing is not None:
+        narrow(plan, snapshot, narrowing, store.last_states(), named.resume)
     used = slots(settings.cores, available_processors(), findings, settings.lines.get("CORES", 0))
     findings.raise_errors(settings.strict)
     show(findings)
@@ -78,7 +94,7 @@ def _locked(line: CommandLine, prepared: Prepared, findings: Findings, store: St
     with backend_for(kind, used, cluster.get("address", "")) as (backend, dashboard):
         if dashboard:
             print(f"Dashboard: {dashboard}", file=sys.stderr)
-        with Console(plan, store.durations()) as console:
+        with Console(plan, store.durations(), used) as console:
             driver, result = execute(
                 plan,
                 snapshot,
@@ -94,7 +110,7 @@ def _locked(line: CommandLine, prepared: Prepared, findings: Findings, store: St
             )
     ended = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None).isoformat()
     store.end(named.invocation, ended, result.status, result.finished)
-    for text in summary(plan, driver.resolver, result, trees, named):
+    for text in summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime):
         print(text)
     return result.status
 

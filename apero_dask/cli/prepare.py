@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from apero_dask.core.errors import Findings, one_line
 from apero_dask.core.frames import FrameIndex
 from apero_dask.core.names import ObjectNames
+from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
@@ -175,8 +176,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def cannot_run(plan: Plan) -> list[str]:
-    """Recipes of the plan that this version declares but cannot execute, in plan order."""
+    """Recipes to be executed that this version declares but cannot execute, in plan order."""
     names: Iterable[str] = dict.fromkeys(
-        task.step.recipe.name for task in plan.tasks if task.step.recipe.body is None
+        task.step.recipe.name
+        for task in plan.tasks
+        if task.state is State.PLANNED and task.step.recipe.body is None
     )
     return list(names)

@@ -34,12 +34,85 @@ def build_parser() -> argparse.ArgumentParser:
     graph.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     graph.add_argument("--steps", action="store_true", help="fold all nights into one point per step")
 
+    _add_state_commands(commands)
+    commands.add_parser(
+        "retry",
+        help="run chosen runs of a run file again (see apero-dask retry --help)",
+        add_help=False,
+    )
     commands.add_parser(
         "simulate",
         help="write raw frames with a known truth (see apero-dask simulate --help)",
         add_help=False,
     )
     return parser
+
+
+def _add_state_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Commands that look at what was reduced below a data root."""
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--data", metavar="DIR", help="folder with raw, tmp, reduced, ...; else APERO_DATA, else DRS_DATA_*"
+    )
+    status = commands.add_parser("status", parents=[where], help="how a reduction stands")
+    status.add_argument("invocation", nargs="?", default="", metavar="INVOCATION", help="default: the newest")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+
+    why = commands.add_parser(
+        "why", parents=[where], help="where a product comes from, or why it is not there"
+    )
+    why.add_argument("product", metavar="PRODUCT", help="name or path of a product, or of a registered file")
+    why.add_argument(
+        "--depth", type=int, default=1, metavar="N", help="generations of producers (0 = to raw)"
+    )
+    why.add_argument(
+        "--invocation", default="", metavar="NAME", help="for a missing one; default: the newest"
+    )
+    why.add_argument("--json", action="store_true", help="print the marker of an existing product")
+
+    verify = commands.add_parser(
+        "verify", parents=[where], help="compare disk and markers; status 1 if they differ"
+    )
+    verify.add_argument("--night", default="", metavar="NIGHT", help="products of one night only")
+    verify.add_argument("--size", action="store_true", help="compare sizes only, read no file")
+    verify.add_argument("--all", action="store_true", help="list every file, however many")
+
+    reset = commands.add_parser("reset", parents=[where], help="make databases anew")
+    reset.add_argument(
+        "--from-markers",
+        action="store_true",
+        required=True,
+        help="state, calibration and telluric database from the markers of finished runs",
+    )
+    assets = commands.add_parser("assets", help="object table, reject list, masks, detector files")
+    verbs = assets.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_parser("show", parents=[where], help="what the assets folder holds, and what is wrong with it")
+
+
+def _state_command(options: argparse.Namespace) -> int | None:
+    """Run one of the commands about a data root; None if it is another one."""
+    if options.command == "status":
+        from apero_dask.cli.status import show_status
+
+        return show_status(options.data, options.invocation, options.json)
+    if options.command == "why":
+        from apero_dask.cli.why import show_why
+
+        return show_why(options.product, options.data, options.invocation, options.depth, options.json)
+    if options.command == "verify":
+        from apero_dask.cli.verify import show_verification
+
+        check = "size" if options.size else "content"
+        return show_verification(options.data, options.night, check, options.all)
+    if options.command == "reset":
+        from apero_dask.cli.verify import rebuild
+
+        return rebuild(options.data)
+    if options.command == "assets":
+        from apero_dask.cli.assets import show_assets
+
+        return show_assets(options.data)
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from apero_dask.simulator.cli import main as simulate
 
         return simulate(arguments[1:])
+    if arguments[:1] == ["retry"]:
+        from apero_dask.cli.retry import retry
+
+        return retry(arguments[1:])
     options = build_parser().parse_args(arguments)
     from apero_dask.report.plan_files import PlanFileError
 
     try:
+        done = _state_command(options)
+        if done is not None:
+            return done
         if options.command == "plan":
             return plan_diff(options.first, options.second, options.json)
         return graph_of(options.plan, options.format, options.out, options.steps)

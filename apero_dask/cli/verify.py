@@ -95,9 +95,14 @@ def rebuild(data: str | None) -> int:
         return EXIT_STOPPED
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(f"Cannot go on: {error.strerror or error}{place}. Markers and products are untouched.", file=sys.stderr)
+        print(
+            f"Cannot go on: {error.strerror or error}{place}. Markers and products are untouched.",
+            file=sys.stderr,
+        )
         return EXIT_STOPPED
-    print(f"{taken} markers taken up, {report.entries} entries, {report.added} of their files linked or copied.")
+    print(f"{taken} markers taken up.")
+    print(f"{report.entries} registered files, {report.added} of them linked or copied now.")
     if report.missing:
-        print(f"{len(report.missing)} product(s) are not there (first: {report.missing[0]}); see apero-dask verify.")
+        first = report.missing[0]
+        print(f"{len(report.missing)} product(s) are not there (first: {first}); see apero-dask verify.")
     return EXIT_OK

@@ -21,15 +21,16 @@ MASTER_SOLUTION = "WAVEM"
 
 @dataclass(slots=True)
 class _Group:
-    """Runs of one step and night with the same thing to say."""
+    """Runs of one night with the same thing to say."""
 
     code: str
     values: dict[str, object]
-    stems: list[str] = field(default_factory=list)
+    shorts: dict[str, None] = field(default_factory=dict)
+    stems: dict[str, None] = field(default_factory=dict)
 
 
 def calibration_messages(plan: Plan, resolver: Resolver, days: float = 7.0) -> list[Finding]:
-    """Messages of an execution about its calibrations, folded to one per step, night and calibration.
+    """Messages of an execution about its calibrations, folded to one per night and calibration.
 
     Parameters
     ----------
@@ -53,16 +54,18 @@ def calibration_messages(plan: Plan, resolver: Resolver, days: float = 7.0) -> l
             place, stem = item.obs_dir or item.object, item.stem
         for code, values in found:
             short = item.step.short if isinstance(item, Task) else key.partition("-")[0]
-            mark = (code, short, place, *values.items())
-            group = groups.setdefault(mark, _Group(code, {"short": short, "night": place, **values}))
-            group.stems.append(stem)
+            mark = (code, place, *values.items())
+            group = groups.setdefault(mark, _Group(code, {"night": place, **values}))
+            group.shorts[short] = None
+            group.stems[stem] = None
     return [_finding(group, days) for group in groups.values()]
 
 
 def _finding(group: _Group, days: float) -> Finding:
-    stems = group.stems
+    stems = list(group.stems)
     more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
-    values = {"days": f"{days:g}", "id": f"{stems[0]}{more}", **group.values}
+    steps = ", ".join(group.shorts)
+    values = {"short": steps, "days": f"{days:g}", "id": f"{stems[0]}{more}", **group.values}
     return Finding(group.code, render(group.code, **values))
 
 

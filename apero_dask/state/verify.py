@@ -106,7 +106,9 @@ def _sound_markers(trees: Trees, found: Verification) -> Iterator[Marker]:
                 continue
             marker = read_marker(path)
             if marker is None:
-                found.unsound.append(f"log/{FOLDER}/{folder.name}/{path.name}: its run counts as not finished")
+                found.unsound.append(
+                    f"log/{FOLDER}/{folder.name}/{path.name}: its run counts as not finished"
+                )
             else:
                 yield marker
 
@@ -133,7 +135,7 @@ def _files(trees: Trees, night: str) -> Iterator[str]:
 
 
 def _registered(markers: Sequence[Marker], trees: Trees, damaged: set[str]) -> Iterator[str]:
-    """Faults of the databases: entries or files that the markers do not give, and those that are not there."""
+    """Faults of the databases: entries and files that are missing, or that no marker gives."""
     remedy = "apero-dask reset --from-markers"
     wanted = [m for m in markers if m.state is State.DONE and databases_of(m.outputs)]
     for database, tree in TREE.items():
@@ -162,9 +164,7 @@ def _registered(markers: Sequence[Marker], trees: Trees, damaged: set[str]) -> I
                 yield f"{tree}/{entry.name}: a file that is not registered"
 
 
-def _rows(
-    markers: Iterable[Marker], trees: Trees, database: str
-) -> Iterator[tuple[dict[str, object], str]]:
+def _rows(markers: Iterable[Marker], trees: Trees, database: str) -> Iterator[tuple[dict[str, object], str]]:
     for marker in markers:
         for row, output in rows_of(marker, trees, database):
             yield row, output.path
