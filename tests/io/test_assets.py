@@ -118,7 +118,7 @@ def test_table_that_cannot_be_read(tmp_path: Path) -> None:
 def test_reject_list(reject: Path) -> None:
     text = (
         "IDENTIFIER,PP,TEL,RV,COMMENT\n2400416c,True,False,False,saturated\n2320031O,0,1,no,cloud\n"
-        "2320032o,f,,YES,\n2320032o,,t,,twice\n"
+        "2320032o,f,,YES,\n2320032o,,t,,twice\n2400416c,0,0,0,again\n"
     )
     found = read_reject(written(reject, text))
     assert not found.findings

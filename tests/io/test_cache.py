@@ -133,6 +133,7 @@ def test_failures_that_may_pass_are_not_kept(
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", denied)
         assert len(index_of(raw, cache)) == 5
+    assert "2320030o.fits" not in index_cache.load(cache, raw).records["night0"]
     reads.clear()
     assert len(index_of(raw, cache)) == 6
     assert reads == ["2320030o.fits"]

@@ -18,6 +18,7 @@ from apero_dask.io.identify import (
     OTHER_PRODUCT,
     Identified,
     Identifier,
+    target_type,
 )
 from tests.io.archive import NOW, Card, header
 
@@ -217,6 +218,11 @@ def test_sky_in_the_name_left_over_from_the_telescope_does_not_touch_calibration
         "2320031a", OBSTYPE="ALIGN", SBCCAS_P="pos_fp", OBJECT="Calibration", OBJNAME="sky"
     ).frame
     assert found is not None and (found.dprtype, found.frame_class) == ("FP_FP", "CALIB")
+
+
+def test_target_type_is_empty_for_anything_but_objects() -> None:
+    assert target_type("DARK", "SKY", ("SKY",)) == "" == target_type("", "TARGET", ())
+    assert target_type("OBJECT", "", ("Gl699",)) == "TARGET"
 
 
 def test_object_name_is_object_then_objname_then_the_alias_table() -> None:

@@ -349,13 +349,14 @@ def build(raw: Path, order: list[int]) -> None:
         lambda: frame(raw, "night2", "2320054o", INSTRUME="other"),
         *(lambda n=n: write(raw / "night0" / f"232006{n}o.fits", b"") for n in range(3)),
         lambda: write(raw / "night0" / "notes", b"x"),
+        lambda: frame(raw, "night0", "2320050d", ".fits.gz"),
     ]
     assert len(makers) == MAKERS
     for place in order:
         makers[place]()
 
 
-MAKERS = 24
+MAKERS = 25
 
 
 @settings(max_examples=12, deadline=None)
@@ -370,7 +371,7 @@ def test_index_depends_on_the_files_alone(
     build(folder / "second", shuffled)
     first = index_of(folder / "first", workers=1)
     second = index_of(folder / "second", workers=workers)
-    assert len(first) == 18 and len(texts(first)) == 7
+    assert len(first) == 19 and len(texts(first)) == 7
     assert first == second
 
 

@@ -115,6 +115,14 @@ def test_gzip_of_several_members_and_of_an_extremely_repetitive_header(tmp_path:
     path = tmp_path / "1.fits.gz"
     path.write_bytes(gzip.compress(GOOD[:1000]) + gzip.compress(GOOD[1000:]))
     assert read_primary(path).values["OBJECT"] == "Gl699"
+    # Members longer than one read, of text that hardly shrinks.
+    cards = (f"COMMENT {os.urandom(36).hex()}".encode() for _ in range(2000))
+    long = GOOD.replace(b"END".ljust(80), b"".join(cards) + card("LAST", 1).encode() + b"END".ljust(80))
+    long = long.ljust(-(-len(long) // 2880) * 2880)
+    half = len(long) // 2
+    path.write_bytes(gzip.compress(long[:half]) + gzip.compress(long[half:]) + bytes(512))
+    assert path.stat().st_size > 2 * primary.FIRST_READ
+    assert read_primary(path).values["LAST"] == 1
     # 300 blocks shrink below one read: output is waiting inside the decompressor when the input is used up.
     blank = "COMMENT".ljust(80) * 10800
     long = GOOD.replace(b"END".ljust(80), blank.encode() + b"END".ljust(80))
@@ -123,10 +131,27 @@ def test_gzip_of_several_members_and_of_an_extremely_repetitive_header(tmp_path:
     assert read_primary(path).values["OBJECT"] == "Gl699"
 
 
+def test_gzip_whose_own_header_is_longer_than_one_read(tmp_path: Path) -> None:
+    path = tmp_path / "1.fits.gz"
+    with path.open("wb") as out, gzip.GzipFile("n" * (primary.FIRST_READ + 9), "wb", fileobj=out) as packed:
+        packed.write(GOOD)
+    assert read_primary(path).values["OBJECT"] == "Gl699"
+
+
+def test_the_word_end_inside_a_card_is_not_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "1.fits"
+    early = "COMMENT seen to the END".ljust(160) + card("PI_NAME", "PI One")
+    path.write_bytes(unit(header("2320031o")).replace(card("PI_NAME", "PI One").encode(), early.encode()))
+    content = path.read_bytes()
+    path.write_bytes(content.ljust(-(-len(content) // 2880) * 2880))
+    assert read_primary(path).values["PI_NAME"] == "PI One"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("'it''s'", "it's"),
+        ("'a'' b'", "a' b"),
         ("'Barnard's star' / quote not doubled", "Barnard's star"),
         ("'no end", "no end"),
         ("'a' / 'b'", "a"),
@@ -153,11 +178,11 @@ texts = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_chara
 
 
 @given(st.one_of(texts, st.integers(-(10**18), 10**18), st.booleans(), st.floats(-1e30, 1e30)))
-def test_any_value_the_library_writes_is_read_as_the_library_reads_it(
-    value: str | int | float | bool,
-) -> None:
+def test_any_value_the_library_writes_is_read_back(value: str | int | float | bool) -> None:
     image = fits.Card("KEYWORD", value).image
-    expected = fits.Card.fromstring(image).value
+    # Text is its own truth (the library itself stops at a quote before a slash), blanks at its end do not
+    # count; numbers are rounded by the library when it writes them.
+    expected = value.rstrip() if isinstance(value, str) else fits.Card.fromstring(image).value
     found = parse_cards(image)["KEYWORD"]
     assert found == expected and type(found) is type(expected)
 
