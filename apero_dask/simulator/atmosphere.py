@@ -28,7 +28,8 @@ class AtmosphereConfig:
     hwhm_kms: float = setting(
         1.5, "Half width of lines at 1000 nm, growing as wavelength.", unit="km/s", above=0.2
     )
-    wing_kms: float = setting(300.0, "Wings end here.", unit="km/s", minimum=20, maximum=3000)
+    wing_kms: float = setting(300.0, "Wings end here at the latest.", unit="km/s", minimum=20, maximum=3000)
+    wing_depth: float = setting(3e-5, "Wings end at this optical depth.", above=0, maximum=0.01)
     wind: bool = switch(True, "Shift telluric lines by the wind of the exposure.")
     sky_lines: bool = switch(True, "OH lines in frames that see the sky.")
     sky_electrons: float = setting(
@@ -84,7 +85,10 @@ def optical_depths(
             line = lines.wave[near][pick]
             hwhm = config.hwhm_kms * line / 1000.0
             strength = scale * lines.strength[near][pick]
-            add_lorentzians(depth, wave, line * shift, strength, hwhm, config.wing_kms)
+            # Wings also end where the Lorentzian has fallen to the smallest depth of interest.
+            wing = hwhm * np.sqrt(np.maximum(strength / config.wing_depth, 4.0))
+            reach = np.minimum(wing, config.wing_kms)
+            add_lorentzians(depth, wave, line * shift, strength, hwhm, reach)
         depths.append(depth)
     return depths[0], depths[1]
 

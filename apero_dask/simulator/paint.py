@@ -19,7 +19,6 @@ from apero_dask.simulator.traces import PAD
 
 if TYPE_CHECKING:
     from apero_dask.simulator.config import SimulatorConfig
-    from apero_dask.simulator.optics import OpticsConfig
     from apero_dask.simulator.spec import FrameSpec
     from apero_dask.simulator.tables import Geometry
 
@@ -121,23 +120,17 @@ def paint(config: SimulatorConfig, spec: FrameSpec) -> Painted:
     for order in range(len(maps.echelle)):
         reference = None
         for fibre in (2, 0, 1):
-            total = _order_spectrum(exposure, fibre, order, collect)
+            total = _order_light(exposure, fibre, order, collect)
             if fibre == 2:
                 reference = total
-            _paint_order(image, config.optics, exposure, fractions, fibre, order, total, 0.0)
+            _paint_order(image, exposure, fractions, fibre, order, total)
             leak = maps.leak[fibre, order] if fibre < 2 else 0.0
             if leak > 0 and exposure.seen[2] != "dark":
-                leaked = leak * reference
-                collect("leak", fibre, order, _per_column(leaked)[0])
+                leaked = reference.scaled(leak)
+                collect("leak", fibre, order, leaked.columns)
+                # The leak is weak: wings of 4 standard deviations hold all but 6e-5 of it in its own rows.
                 _paint_order(
-                    image,
-                    config.optics,
-                    exposure,
-                    fractions,
-                    fibre,
-                    order,
-                    leaked,
-                    config.optics.leak_blur_px,
+                    image, exposure, fractions, fibre, order, leaked, config.optics.leak_blur_px, 4.0
                 )
     if config.optics.scatter and config.optics.scatter_fraction > 0:
         halo = gaussian_filter1d(image, config.optics.scatter_y_px / np.sqrt(2), axis=0, mode="constant")
@@ -180,25 +173,60 @@ def _slice_fractions(config: SimulatorConfig, exposure: Exposure) -> np.ndarray:
     return np.stack([science, maps.slice_fraction])
 
 
-def _order_spectrum(exposure: Exposure, fibre: int, order: int, collect: Any) -> np.ndarray:
-    """All direct light of a fibre in an order on the fine grid, e-/s per column, line spread applied."""
+@dataclass(frozen=True, eq=False)
+class _Light:
+    """Light of a fibre in an order on the fine grid, and its integrals (``spectrum_kernels.cumulate``)."""
+
+    density: np.ndarray
+    total: np.ndarray
+    moment: np.ndarray
+    full: np.ndarray
+
+    @classmethod
+    def of(cls, density: np.ndarray) -> _Light:
+        from apero_dask.simulator.spectrum_kernels import cumulate
+
+        total, moment = np.zeros(len(density)), np.zeros(len(density))
+        return cls(density, total, moment, cumulate(density, SUB, total, moment))
+
+    def scaled(self, factor: float) -> _Light:
+        return _Light(factor * self.density, factor * self.total, factor * self.moment, factor * self.full)
+
+    def plus(self, other: _Light) -> _Light:
+        return _Light(
+            self.density + other.density,
+            self.total + other.total,
+            self.moment + other.moment,
+            self.full + other.full,
+        )
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Integral over each column of the calibrated frame."""
+        count = (len(self.density) - 1) // SUB - 2 * PAD
+        border = PAD * SUB - SUB // 2 + SUB * np.arange(count + 1)
+        return np.diff(self.total[border])
+
+
+def _order_light(exposure: Exposure, fibre: int, order: int, collect: Any) -> _Light:
+    """All direct light of a fibre in an order, e-/s per column, line spread applied."""
     from apero_dask.simulator.spectrum_kernels import spread
 
     light = exposure.light(fibre, order)
     kernels = _kernels(exposure, fibre, order)
 
-    def blurred(density: np.ndarray) -> np.ndarray:
-        return density if kernels is None else spread(density, kernels, SUB)
+    def blurred(density: np.ndarray) -> _Light:
+        return _Light.of(density if kernels is None else spread(density, kernels, SUB))
 
-    total = np.zeros(light.points)
+    total = None
     for name, component in light.components().items():
-        density = component.density if component.smooth else blurred(component.density)
-        collect(name, fibre, order, _per_column(density)[0])
-        total += density
+        part = _Light.of(component.density) if component.smooth else blurred(component.density)
+        collect(name, fibre, order, part.columns)
+        total = part if total is None else total.plus(part)
         if name == "star":
-            collect("star_clean", fibre, order, _per_column(blurred(light.star_clean))[0])
-            collect("transmission", fibre, order, _per_column(blurred(light.transmission))[0])
-    return total
+            collect("star_clean", fibre, order, blurred(light.star_clean).columns)
+            collect("transmission", fibre, order, blurred(light.transmission).columns)
+    return _Light.of(np.zeros(light.points)) if total is None else total
 
 
 def _kernels(exposure: Exposure, fibre: int, order: int) -> np.ndarray | None:
@@ -215,36 +243,24 @@ def _kernels(exposure: Exposure, fibre: int, order: int) -> np.ndarray | None:
     return lsf_kernels(fwhm, optics.lsf_exponent, skew, SUB, half)
 
 
-def _per_column(density: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Integral over each column of the calibrated frame; cumulative integral, moment and cell moments."""
-    from apero_dask.simulator.spectrum_kernels import cumulate
-
-    total, moment = np.zeros(len(density)), np.zeros(len(density))
-    full = cumulate(density, SUB, total, moment)
-    columns = (len(density) - 1) // SUB - 2 * PAD
-    border = PAD * SUB - SUB // 2 + SUB * np.arange(columns + 1)
-    return np.diff(total[border]), total, moment, full
-
-
 def _paint_order(
     image: np.ndarray,
-    optics: OpticsConfig,
     exposure: Exposure,
     fractions: np.ndarray,
     fibre: int,
     order: int,
-    density: np.ndarray,
-    blur_px: float,
+    light: _Light,
+    blur_px: float = 0.0,
+    wings: float = 5.2,
 ) -> None:
+    """Add light to the image; slices are widened by `blur_px` FWHM and end `wings` deviations from their centre."""
     from apero_dask.simulator.paint_kernels import paint_slice
 
-    if not density.any():
+    if not light.density.any():
         return
     geometry, maps = exposure.epoch.geometry, exposure.epoch.maps
-    _, total, moment, full = _per_column(density)
-    x_low, x_high = geometry.lit_columns
-    y_low, y_high = geometry.lit_rows
     sigma = float(np.hypot(maps.slice_sigma, blur_px / np.sqrt(8 * np.log(2))))
+    reach = int(np.ceil(wings * sigma))
     trace = maps.y[fibre, order] + geometry.y0
     for s in range(4):
         fraction = fractions[0 if fibre < 2 else 1, order, s]
@@ -252,9 +268,9 @@ def _paint_order(
             continue
         height = maps.slice_height[fibre, order, s]
         paint_slice(
-            image, int(maps.x[0]) + geometry.x0, x_low, x_high, y_low, y_high, trace + height, height,
-            float(maps.slice_offset[order, s]), maps.tan_tilt[fibre, order], fraction, sigma, density,
-            total, moment, full, SUB,
+            image, int(maps.x[0]) + geometry.x0, *geometry.lit_columns, *geometry.lit_rows, trace + height,
+            height, float(maps.slice_offset[order, s]), maps.tan_tilt[fibre, order], fraction, sigma, reach,
+            light.density, light.total, light.moment, light.full, SUB,
         )  # fmt: skip
 
 

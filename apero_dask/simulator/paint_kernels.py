@@ -69,7 +69,7 @@ def slice_rows(centre, sigma, first, rows, weight, height):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def paint_slice(
-    image, x_first, x_low, x_high, y_low, y_high, centre, height0, offset, tangent, fraction, sigma,
+    image, x_first, x_low, x_high, y_low, y_high, centre, height0, offset, tangent, fraction, sigma, reach,
     spectrum, total, moment, full, sub,
 ):  # fmt: skip
     """Add one slice of one order to ``image`` (full flipped frame), exactly integrated over pixels.
@@ -90,11 +90,11 @@ def paint_slice(
     tangent : (node,) displacement along x per px of height
     fraction : (node,) fraction of the light of the order in this slice
     sigma : standard deviation across the dispersion, px
+    reach : rows on each side of the slice that receive light, the outermost take all beyond
     spectrum, total, moment : (fine,) density per column and integrals of ``spectrum_kernels.cumulate``
     full : (cell,) moment of every complete cell
     """
     nodes = len(centre)
-    reach = math.ceil(5.2 * sigma)
     rows = 2 * reach + 1
     h = 1.0 / sub
     w0 = np.zeros(rows)

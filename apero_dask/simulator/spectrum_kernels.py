@@ -59,17 +59,20 @@ def multiply_gaussians(out, wave, line_wave, depth, sigma_kms):
 
 @njit(cache=True, nogil=True)
 def add_lorentzians(out, wave, line_wave, depth, hwhm_kms, reach_kms):
-    """Add Lorentzians of central value ``depth``, lowered to reach 0 at ``reach_kms``, to ``out``."""
-    reach = reach_kms / C_KMS
+    """Add Lorentzians of central value ``depth``, lowered to reach 0 at ``reach_kms``, to ``out``.
+
+    ``reach_kms`` belongs to each line: (line,).
+    """
     for k in range(len(line_wave)):
-        foot = 1.0 / (1.0 + (reach_kms / hwhm_kms[k]) ** 2)
+        reach = reach_kms[k] / C_KMS
+        foot = 1.0 / (1.0 + (reach_kms[k] / hwhm_kms[k]) ** 2)
         scale = depth[k] / (1.0 - foot)
         start = np.searchsorted(wave, line_wave[k] * (1.0 - reach))
         for i in range(start, len(wave)):
             v = (wave[i] / line_wave[k] - 1.0) * C_KMS
-            if v >= reach_kms:
+            if v >= reach_kms[k]:
                 break
-            if v > -reach_kms:
+            if v > -reach_kms[k]:
                 t = v / hwhm_kms[k]
                 out[i] += scale * (1.0 / (1.0 + t * t) - foot)
 
