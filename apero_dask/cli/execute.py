@@ -23,9 +23,7 @@ from apero_dask.state.lock import DriverLock, LockedError
 from apero_dask.state.store import StateError, Store
 
 
-def run(
-    line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None
-) -> int:
+def run(line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None) -> int:
     """Execute the run file, or only chosen runs of it; returns the exit status."""
     trees = prepared.trees
     try:
@@ -75,7 +73,13 @@ def _locked(
     snapshot = take_snapshot(store, trees, settings.skip_check, masks=archive.masks, listing=archive.listing)
     plan = plan_from(prepared, archive, snapshot, findings, named.resume)
     if narrowing is not None:
-        narrow(plan, snapshot, narrowing, store.last_states(), named.resume)
+        narrowed = narrow(plan, snapshot, narrowing, store.last_states(), named.resume)
+        if narrowed.kept:
+            print(
+                f"Note: {narrowed.kept} finished run(s) depend on these and keep what they have; "
+                "--with-descendants runs them again too.",
+                file=sys.stderr,
+            )
     used = slots(settings.cores, available_processors(), findings, settings.lines.get("CORES", 0))
     findings.raise_errors(settings.strict)
     show(findings)

@@ -135,14 +135,27 @@ def plan_from(
 
 def stored_snapshot(prepared: Prepared, archive: Archive) -> Snapshot:
     """Snapshot for showing a plan: from the state database if there is one, without touching it."""
+    from apero_dask.engine.codes import code_digests
     from apero_dask.engine.invocation import take_snapshot
+    from apero_dask.io.markers import read_markers
+    from apero_dask.state.disk import current_markers, damaged_outputs
     from apero_dask.state.store import StateError, Store
 
     trees = prepared.trees
     try:
         store = Store(trees.log, write=False)
     except StateError:
-        return Snapshot.of(masks=archive.masks, listing=archive.listing, tree=str(trees.raw))
+        # Not there yet, or damaged: the markers are what counts.
+        markers = current_markers(read_markers(trees.log), trees)
+        damaged, _ = damaged_outputs(markers, trees, {}, prepared.settings.skip_check)
+        return Snapshot.of(
+            markers,
+            damaged=damaged,
+            code=code_digests(),
+            masks=archive.masks,
+            listing=archive.listing,
+            tree=str(trees.raw),
+        )
     try:
         return take_snapshot(
             store,

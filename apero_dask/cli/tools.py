@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "plan":
             return plan_diff(options.first, options.second, options.json)
         return graph_of(options.plan, options.format, options.out, options.steps)
+    except BrokenPipeError:
+        # The reader of the text (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PlanFileError as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from apero_dask.io.trees import Trees, find_trees
 if TYPE_CHECKING:
     from apero_dask.report.history import History
     from apero_dask.report.lineage import Shelf
+
+
+RAW_NAME = re.compile(r"\d{7}[a-z]\.fits(\.gz)?")
+"""Base name of a raw frame; packaged files look the same."""
 
 
 def show_why(name: str, data: str | None, invocation: str, depth: int, as_json: bool) -> int:
@@ -29,6 +34,9 @@ def show_why(name: str, data: str | None, invocation: str, depth: int, as_json: 
         return EXIT_NOTHING
     wanted = below_root(name, trees)
     shelf = open_shelf(trees)
+    if RAW_NAME.fullmatch(wanted) and not shelf.named(wanted):
+        found = sorted(path.relative_to(trees.raw).as_posix() for path in trees.raw.glob(f"**/{wanted}"))
+        wanted = f"raw/{found[0]}" if found else wanted
     if wanted.startswith("raw/"):
         return _raw_frame(wanted, shelf, trees)
     paths = shelf.named(wanted)

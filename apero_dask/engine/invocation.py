@@ -21,7 +21,7 @@ from apero_dask.engine.driver import Driver, Options, Result
 from apero_dask.engine.events import EventSink, Listener
 from apero_dask.instruments.base import Instrument
 from apero_dask.io.trees import TREES, Trees
-from apero_dask.state.disk import damaged_outputs
+from apero_dask.state.disk import current_markers, damaged_outputs
 from apero_dask.state.planned import save_plan
 from apero_dask.state.store import Store
 
@@ -45,7 +45,7 @@ def take_snapshot(
     save: bool = True,
 ) -> Snapshot:
     """Snapshot of what earlier invocations left, with every marked output looked at."""
-    markers = store.markers()
+    markers = current_markers(store.markers(), trees)
     damaged, fresh = damaged_outputs(markers, trees, store.verified(), skip_check)
     if fresh and save:
         store.set_verified((path, *seen) for path, seen in fresh.items())

@@ -30,6 +30,16 @@ class Narrowing:
     """Also everything that depends on them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What is left of a plan."""
+
+    keys: tuple[str, ...]
+    """Runs and models to be executed, in plan order."""
+    kept: int
+    """Finished runs that depend on them and keep what they have."""
+
+
 def chosen_keys(plan: Plan, words: Iterable[str], last: Mapping[str, State]) -> list[str]:
     """Keys of the runs that the words name, in plan order.
 
@@ -56,10 +66,8 @@ def chosen_keys(plan: Plan, words: Iterable[str], last: Mapping[str, State]) -> 
             found = [word]
         else:
             nearest = closest(word, [*shorts, *(task.key for task in plan.tasks)])
-            hint = (
-                f"; did you mean {nearest}?" if nearest else f"; short names are {', '.join(sorted(shorts))}"
-            )
-            raise SelectionError(f"{word} is neither a step nor a run key of this plan{hint}")
+            hint = f"did you mean {nearest}?" if nearest else f"short names are {', '.join(sorted(shorts))}"
+            raise SelectionError(f"{word} is neither a step nor a run key of this plan ({hint})")
         chosen.update(found)
     return [task.key for task in plan.tasks if task.key in chosen]
 
@@ -95,8 +103,8 @@ def identity_of(item: Task | Node, plan: Plan) -> str:
 
 def narrow(
     plan: Plan, snapshot: Snapshot, wanted: Narrowing, last: Mapping[str, State], resume: str
-) -> list[str]:
-    """Leave only the chosen runs to be executed; changes the states of the plan and returns their keys.
+) -> Narrowed:
+    """Leave only the chosen runs to be executed; changes the states of the plan.
 
     Every other run counts as finished with what its marker names, whatever ``SKIP_`` says; without a marker
     it is left out, as after the failure it ended with.
@@ -114,7 +122,8 @@ def narrow(
         See :func:`chosen_keys`; or a chosen run needs another one that has neither finished nor failed.
     """
     keys = chosen_keys(plan, wanted.words, last)
-    again = dependants(plan, keys, snapshot) if wanted.descendants else set(keys)
+    after = dependants(plan, keys, snapshot)
+    again = after if wanted.descendants else set(keys)
     left: list[str] = []
     for key, item in plan.by_key.items():
         if isinstance(item, Node) and item.kind != "model":
@@ -129,7 +138,8 @@ def narrow(
             item.state, item.marker = State.SKIPPED_USER, ""
     for key in left:
         _check_ready(plan, key, last)
-    return left
+    kept = sum(plan.by_key[key].state is State.SKIPPED_EXISTS for key in after - again)
+    return Narrowed(tuple(left), kept)
 
 
 def _usable(snapshot: Snapshot, identity: str) -> Marker | None:

@@ -101,8 +101,8 @@ def remarks(history: History, name: str) -> list[str]:
 def similar(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Known product names most like an unknown one.
 
-    Names of the same frame come first, then the same kind of product of the other frames; comparing with all of
-    a large archive would take minutes.
+    Names of the same frame come first, then the same kind of product of the other frames; comparing with all
+    names of a large archive would take minutes.
     """
     base = name.rpartition("/")[2]
     identifier = IDENTIFIER.search(base)

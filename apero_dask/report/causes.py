@@ -14,7 +14,8 @@ def name_of(item: Task | Node) -> str:
     """Run in words: step and what it works on."""
     if isinstance(item, Node):
         return item.key
-    return f"{item.step.short} {item.object or item.obs_dir} {item.stem}".replace("  ", " ").strip()
+    words = dict.fromkeys((item.step.short, item.object or item.obs_dir, item.stem))
+    return " ".join(word for word in words if word)
 
 
 def _unusable(resolver: Resolver, key: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
+from apero_dask.report.causes import name_of
 from apero_dask.report.plan_view import duration
 from apero_dask.report.tally import StepTally, Tally
 
@@ -62,9 +63,7 @@ class Console:
         self.stopped = False
         """The display gave up; the events went on."""
         self._stream = sys.stderr if stream is None else stream
-        self._names = {
-            task.key: f"{task.step.short} {task.object or task.obs_dir} {task.stem}" for task in plan.tasks
-        }
+        self._names = {task.key: name_of(task) for task in plan.tasks}
         self._lock = threading.Lock()
         self._shown: Counter[str] = Counter()
         self._consequences: set[tuple[str, str]] = set()

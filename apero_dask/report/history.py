@@ -61,7 +61,7 @@ class RunEnd:
     @property
     def name(self) -> str:
         """Run in words."""
-        return " ".join(text for text in (self.short, self.place, self.stem) if text)
+        return " ".join(text for text in dict.fromkeys((self.short, self.place, self.stem)) if text)
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from apero_dask.core.outcome import ChoiceRecord, Marker, OutputRecord
+from apero_dask.core.outcome import ChoiceRecord, Marker, OutputRecord, State
 from apero_dask.io.markers import absolute, read_markers
 from apero_dask.io.primary import HeaderError, read_primary
 from apero_dask.io.trees import TREES, Trees
@@ -96,13 +96,15 @@ def output_of(marker: Marker, path: str) -> OutputRecord:
 
 
 def below_root(name: str, trees: Trees) -> str:
-    """Name as given, or for an absolute path inside a data tree the path below the data root.
+    """Name as given, or for a path inside a data tree the path below the data root.
+
+    A relative path counts from the working folder if there is such a file.
 
     >>> from apero_dask.io.trees import find_trees
     >>> below_root("/d/reduced/2018-09-25/a.fits", find_trees("/d")), below_root("a.fits", find_trees("/d"))
     ('reduced/2018-09-25/a.fits', 'a.fits')
     """
-    path = PurePosixPath(name)
+    path = PurePosixPath(Path(name).absolute() if Path(name).is_file() else name)
     if path.is_absolute():
         for tree in TREES:
             folder = PurePosixPath(trees.path(tree))
@@ -114,7 +116,7 @@ def below_root(name: str, trees: Trees) -> str:
 def run_name(marker: Marker) -> str:
     """Run of a marker in words."""
     place = marker.obs_dir or marker.object
-    return " ".join(text for text in (marker.short, place, marker.stem) if text)
+    return " ".join(text for text in dict.fromkeys((marker.short, place, marker.stem)) if text)
 
 
 def file_state(shelf: Shelf, path: str, marker: Marker) -> str:
@@ -173,7 +175,8 @@ def _run_lines(shelf: Shelf, marker: Marker, generations: int, level: int, seen:
     space = INDENT * level
     seen.add(marker.identity)
     run = f"{run_name(marker)} ({marker.recipe}, {marker.tier} tier)"
-    yield f"{space}made by        {run}, ended {marker.state}"
+    flagged = "" if marker.state is State.DONE else ": flagged, no other run uses it"
+    yield f"{space}made by        {run}, ended {marker.state}{flagged}"
     code = marker.code[:12] or "unknown"
     yield f"{space}invocation     {marker.invocation}; code {code}; run {marker.identity}"
     before: dict[str, Marker | None] = {}

@@ -153,12 +153,13 @@ def take_status(trees: Trees, wanted: str = "") -> Status:
 def _durations(log: Path, notes: list[str]) -> dict[str, float]:
     try:
         store = Store(log, write=False)
-    except StateError:
+    except StateError as error:
+        notes.append(str(error))
         return {}
     try:
         return store.durations()
     except sqlite3.DatabaseError as error:
-        notes.append(f"{store.path} cannot be read ({error}); the next start makes it anew from the markers")
+        notes.append(f"{store.path}: {error}")
         return {}
     finally:
         store.close()

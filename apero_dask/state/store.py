@@ -76,6 +76,13 @@ class Store:
             if not self.path.exists():
                 raise StateError(f"{self.path} does not exist: nothing was reduced here yet")
             self._db = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=30.0)
+            try:
+                self._db.execute("SELECT COUNT(*) FROM meta").fetchone()
+            except sqlite3.DatabaseError as error:
+                self._db.close()
+                raise StateError(
+                    f"{self.path} cannot be read ({error}); the next start makes it anew from the markers"
+                ) from error
 
     def _open_for_writing(self) -> sqlite3.Connection:
         fresh = not self.path.exists()
