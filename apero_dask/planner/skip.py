@@ -13,6 +13,10 @@ from apero_dask.core.snapshot import Snapshot
 from apero_dask.planner.catalogue import DEFAULT, GIVEN
 
 
+MODEL = "model"
+"""Argument of the telluric fits that takes the residual model."""
+
+
 def raw_content(size: int, header_digest: str) -> str:
     """Content digest of a raw frame: its size and the digest of its primary header."""
     return f"{size}:{header_digest}"
@@ -75,12 +79,12 @@ class Skipper:
         marker = self.snapshot.markers.get(task.identity())
         if marker is None or not self.wanted(task.step.skip, marker) or not self.usable(marker):
             return
-        if not self.inputs_unchanged(task, dict(marker.inputs)):
-            return
+        changed = self.changed_inputs(task, dict(marker.inputs))
         same, only_choice = self.choices_unchanged(task, marker)
-        if same:
+        if same and not changed:
             self.accept(task, marker, State.SKIPPED_EXISTS)
-        elif only_choice and self.keep_stale:
+        elif only_choice and changed <= {MODEL} and self.keep_stale:
+            # A model of more transmissions is to a fit what a better calibration is to an extraction.
             self.stale += 1
             self.accept(task, marker, State.SKIPPED_STALE)
 
@@ -100,17 +104,21 @@ class Skipper:
             task.marker = found[0].identity
             self.markers[task.key] = found[0]
 
-    def inputs_unchanged(self, task: Task, recorded: dict[str, str]) -> bool:
-        """Whether every input has the content that the finished run saw, and no further one became usable."""
+    def changed_inputs(self, task: Task, recorded: dict[str, str]) -> set[str]:
+        """Arguments with an input that has not the content the finished run saw, or that became usable since."""
         keep_failed = any(name == "no_in_qc" and value for name, value in task.options)
+        changed = set()
         for inputs in task.inputs:
             if inputs.kind == "RAW":
-                for frame, path in zip(inputs.frames, inputs.paths(), strict=True):
-                    if recorded.get(path) != raw_content(frame.size, frame.digest):
-                        return False
-            elif not self._files_unchanged(inputs, recorded, keep_failed):
-                return False
-        return True
+                same = all(
+                    recorded.get(path) == raw_content(frame.size, frame.digest)
+                    for frame, path in zip(inputs.frames, inputs.paths(), strict=True)
+                )
+            else:
+                same = self._files_unchanged(inputs, recorded, keep_failed)
+            if not same:
+                changed.add(inputs.argument)
+        return changed
 
     def _files_unchanged(self, inputs: Inputs, recorded: dict[str, str], keep_failed: bool) -> bool:
         for producer, paths in inputs.by_producer():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apero_dask.core.plan import Inputs, Node
 from apero_dask.planner.draft import Draft, Request
+from apero_dask.planner.skip import MODEL
 
 SETS = {"PCA1": ("MODEL1", "TRANS1", ""), "PCA2": ("MODEL2", "TRANS2", "TRANS1")}
 """Node -> product, transmissions, and those used instead when no transmission of the first kind passed."""
@@ -59,7 +60,7 @@ def model_input(draft: Draft, request: Request, first: bool) -> Inputs:
     else:
         draft.nodes.append(node)
     path = node.outputs()[0][2]
-    found = request.models[first] = Inputs("model", product, ("AB",), (), (node.key,), (path,))
+    found = request.models[first] = Inputs(MODEL, product, ("AB",), (), (node.key,), (path,))
     return found
 
 

@@ -73,7 +73,7 @@ def night_frames(night: str) -> list[RawFrame]:
     """All frames of one night of the worked example."""
     mjd = mjd_of(night)
     evening = EVENING if night != "2018-09-27" else tuple(r for r in EVENING if r[0] != "DARK_DARK_TEL")
-    # The flats of the evening lie around 3.3 h, those of the morning around 16.3 h UT, whatever darks precede.
+    # Evening flats lie around 3.3 h, morning flats around 16.3 h UT, whatever darks precede.
     telescope = 2 * (601.767 + OVERHEAD_S) / 86400 if evening is not EVENING else 0.0
     frames = _set(night, evening, mjd + 2.42 / 24 + telescope, FIRST[night])
     odometer, time = FIRST[night] + len(frames), mjd + 6.0 / 24
