@@ -309,3 +309,95 @@ def background_mask(flat, ribbon, half, q, window, least):
         n = raw[y, max(0, x - window // 2) : x + window // 2 + 1].sum()
         out[y, x] = n > 1 if raw[y, x] else n >= least
     return out
+
+
+# Background
+
+
+def blur(image, sigma_y, sigma_x):
+    filled = image.astype(np.float64)
+    for row in filled:
+        good = np.flatnonzero(np.isfinite(row))
+        row[:] = np.interp(np.arange(row.size), good, row[good]) if good.size else 0.0
+
+    def weights(sigma):
+        half = max(1, int(np.ceil(3 * sigma)))
+        w = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
+        return w / w.sum()
+
+    for axis, sigma in ((0, sigma_y), (1, sigma_x)):
+        w = weights(sigma)
+        half = w.size // 2
+        pad = [(half, half) if a == axis else (0, 0) for a in range(2)]
+        padded = np.pad(filled, pad, mode="edge")
+        filled = sum(
+            w[k] * np.take(padded, np.arange(k, k + filled.shape[axis]), axis) for k in range(w.size)
+        )
+    return filled
+
+
+def surface(coefficients, shape):
+    ty = 2 * np.arange(shape[0]) / shape[0] - 1
+    tx = 2 * np.arange(shape[1]) / shape[1] - 1
+    by = np.polynomial.chebyshev.chebvander(ty, coefficients.shape[0] - 1)
+    bx = np.polynomial.chebyshev.chebvander(tx, coefficients.shape[1] - 1)
+    return by @ coefficients @ bx.T
+
+
+def box_levels(image, mask, box, fewest):
+    out = []
+    for y0 in range(0, image.shape[0], box[0]):
+        for x0 in range(0, image.shape[1], box[1]):
+            part = np.s_[y0 : y0 + box[0], x0 : x0 + box[1]]
+            use = (mask[part] > 0) & np.isfinite(image[part])
+            if use.sum() >= fewest:
+                y, x = np.nonzero(use)
+                v = image[part][use]
+                sigma = (percentile(v, 84.1345) - percentile(v, 15.8655)) / 2
+                out.append(
+                    (y.mean() + y0, x.mean() + x0, percentile(v, 50), 1.2533 * sigma / np.sqrt(v.size))
+                )
+    return np.array(out).reshape(-1, 4).T
+
+
+def fill_isolated(image, var):
+    out, out_var = image.astype(float), var.astype(float)
+    for y in range(1, image.shape[0] - 1):
+        for x in range(1, image.shape[1] - 1):
+            if np.isnan(image[y, x]):
+                near = image[y - 1 : y + 2, x - 1 : x + 2].astype(float)
+                weights = np.array([[-0.25, 0.5, -0.25], [0.5, 0, 0.5], [-0.25, 0.5, -0.25]])
+                near[1, 1] = 0
+                if np.isfinite(near).all():
+                    out[y, x] = np.sum(weights * near)
+                    noise = var[y - 1 : y + 2, x - 1 : x + 2].astype(float)
+                    noise[1, 1] = 0
+                    out_var[y, x] = np.sum(weights**2 * noise)
+    return out, out_var
+
+
+# Traces
+
+
+def centroid(column, var, guess, half, passes):
+    """Window integrals by cutting every pixel into its part inside the window."""
+    centre = guess
+    for _ in range(passes):
+        low, high = centre - half, centre + half
+        rows = np.arange(int(np.floor(low + 0.5)), int(np.floor(high + 0.5)) + 1)
+        if rows[0] < 0 or rows[-1] >= column.size or not np.isfinite(column[rows]).all():
+            return [np.nan] * 4
+        left, right = np.maximum(low, rows - 0.5), np.minimum(high, rows + 0.5)
+        share, middle = right - left, (left + right) / 2 - centre
+        flux = np.sum(share * column[rows])
+        if not flux > 0:
+            return [np.nan] * 4
+        step = np.sum(share * middle * column[rows]) / flux
+        if abs(step) > half or abs(centre + step - guess) > half:
+            return [np.nan] * 4
+        square = np.sum(column[rows] * ((right - centre) ** 3 - (left - centre) ** 3) / 3) / flux
+        noise = np.sum((share * middle) ** 2 * var[rows]) / flux**2
+        centre += step
+        if abs(step) < 1e-6:
+            break
+    return [centre, noise, flux, np.sqrt(square) if square > 0 else np.nan]
