@@ -25,40 +25,84 @@ from apero_dask.io.fitswriter import Image
 from apero_dask.recipes.context import RecipeContext
 
 FAULTS = "faults.json"
+TRACE = "trace.txt"
+"""Below the log tree: one line for every body that was really executed."""
 
 
 def faults_of(ctx: RecipeContext) -> dict[str, Any]:
-    """Faults planned for this run: {"kind": ..., ...} by "<SHORT> <place> <stem>", or empty."""
+    """Fault planned for this run: ``{"kind": ..., ...}`` by "<SHORT> <night> <stem>" and shorter forms."""
     path = ctx.trees.log / FAULTS
     if not path.exists():
         return {}
     table = json.loads(path.read_text(encoding="utf-8"))
     work = ctx.work
-    for name in (f"{work.short} {work.obs_dir} {work.stem}", f"{work.short} {work.stem}", work.short):
+    for name in (
+        f"{work.short} {work.obs_dir} {work.stem}",
+        f"{work.short} {work.stem}",
+        f"{work.short} {work.obs_dir}",
+        work.short,
+        "*",
+    ):
         if name in table:
             return dict(table[name])
-    return dict(table.get("*", {}))
+    return {}
+
+
+def draw(work: Work, purpose: str) -> float:
+    """Number in [0, 1) that depends on run, attempt and purpose alone, the same in every process."""
+    text = f"{work.identity} {work.attempt} {purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _once(ctx: RecipeContext, name: str) -> bool:
+    """True the first time a run comes here, whichever process it is in."""
+    mark = ctx.trees.log / f"{name}_{ctx.work.key}"
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
+def misbehave(ctx: RecipeContext, fault: dict[str, Any]) -> None:
+    """Do what the fault says, before anything is written."""
+    kind = fault.get("kind", "")
+    if kind == "sleep":
+        time.sleep(fault["seconds"])
+    elif kind == "sleep_once":
+        if _once(ctx, "slept"):
+            time.sleep(fault["seconds"])
+    elif kind == "jitter":
+        time.sleep(fault["seconds"] * draw(ctx.work, "jitter"))
+    elif kind == "error":
+        raise DataError("planned failure")
+    elif kind == "bug":
+        raise ZeroDivisionError("planned defect")
+    elif kind == "memory":
+        raise MemoryError("planned")
+    elif kind == "kill" or (kind == "kill_once" and _once(ctx, "killed")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "transient" and draw(ctx.work, f"transient {fault.get('seed', 0)}") < fault["share"]:
+        raise OSError(5, "Input/output error", "somewhere")
+    elif kind == "flip" and _once(ctx, "flipped"):
+        # Somebody damages a product of an earlier run while this one is at work.
+        target = ctx.trees.path(fault["path"].partition("/")[0]) / fault["path"].partition("/")[2]
+        flip_bit(target)
+
+
+def flip_bit(path: Any, position: int = -3000) -> None:
+    """Change one bit of a file; a file that other trees share by hard links is copied first."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0x10
+    path.unlink()
+    path.write_bytes(bytes(content))
 
 
 def body(ctx: RecipeContext) -> None:
     """Write every declared product; its pixels come from a digest of everything that was read."""
     fault = faults_of(ctx)
-    kind = fault.get("kind", "")
-    if kind == "sleep":
-        time.sleep(fault["seconds"])
-    if kind == "error":
-        raise DataError("planned failure")
-    if kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "kill_once":
-        mark = ctx.trees.log / f"killed_{ctx.work.key}"
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "transient":
-        rng = np.random.default_rng(abs(hash((ctx.work.identity, ctx.work.attempt))) % 2**32)
-        if ctx.work.attempt <= fault.get("times", 1) and rng.random() < fault.get("share", 1.0):
-            raise OSError(5, "Input/output error", "somewhere")
+    with (ctx.trees.log / TRACE).open("a", encoding="utf-8") as stream:
+        stream.write(f"{ctx.work.short} {ctx.work.key} {ctx.work.attempt}\n")
+    misbehave(ctx, fault)
     total = hashlib.sha256()
     for argument, files in ctx.work.inputs:
         total.update(argument.encode())
@@ -69,7 +113,8 @@ def body(ctx: RecipeContext) -> None:
         total.update(repr((calibration.kinds, calibration.source, calibration.rank)).encode())
         total.update(calibration.content.encode())
     total.update(repr(ctx.work.options).encode())
-    ctx.qc("STANDIN", 0 if kind == "qc" else 1, "STANDIN < 1", kind != "qc")
+    failed = fault.get("kind") == "qc"
+    ctx.qc("STANDIN", 0 if failed else 1, "STANDIN < 1", not failed)
     seed = total.digest()
     for product, fibre, path in ctx.work.outputs:
         mixed = hashlib.sha256(seed + product.encode() + fibre.encode() + path.encode()).digest()
