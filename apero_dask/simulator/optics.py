@@ -92,7 +92,10 @@ class OpticsConfig:
     )
     lsf_skew: bool = switch(False, "Make the line spread asymmetric.")
     lsf_skew_amplitude: float = setting(
-        0.03, "Amplitude of the third Gauss-Hermite term.", minimum=-0.2, maximum=0.2
+        0.03,
+        "Third Gauss-Hermite moment h3; lines move by about 1.7 h3 sigma against the map.",
+        minimum=-0.2,
+        maximum=0.2,
     )
     leak: bool = switch(True, "Light of fibre C in A and B, fractions of the order table.")
     leak_minimum: float = setting(

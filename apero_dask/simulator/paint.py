@@ -253,7 +253,7 @@ def _paint_order(
     blur_px: float = 0.0,
     wings: float = 5.2,
 ) -> None:
-    """Add light to the image; slices are widened by `blur_px` FWHM and end `wings` deviations from their centre."""
+    """Add light to the image; slices are widened by `blur_px` FWHM and end `wings` sigma from the centre."""
     from apero_dask.simulator.paint_kernels import paint_slice
 
     if not light.density.any():
