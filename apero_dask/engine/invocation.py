@@ -75,7 +75,12 @@ def name_invocation(store: Store, command: str, resume: bool) -> Named:
     if earlier is not None:
         return Named(earlier.invocation, earlier.started, earlier.invocation)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    name = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
+    name = base = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}"
+    number = 1
+    while store.has_invocation(name):
+        # Within one second of one process: without a name of its own it would pass for a continued one.
+        number += 1
+        name = f"{base}-{number}"
     return Named(name, now.isoformat().replace("+00:00", ""), "")
 
 

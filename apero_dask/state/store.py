@@ -204,6 +204,11 @@ class Store:
                 (ended, status, int(finished), invocation),
             )
 
+    def has_invocation(self, invocation: str) -> bool:
+        """Whether an invocation of this name was started here."""
+        row = self._db.execute("SELECT 1 FROM invocations WHERE invocation = ?", (invocation,)).fetchone()
+        return row is not None
+
     def last_invocation(self) -> str | None:
         """Name of the newest invocation."""
         row = self._db.execute("SELECT invocation FROM invocations ORDER BY rowid DESC LIMIT 1").fetchone()
