@@ -22,8 +22,8 @@ from apero_dask.report.plan_view import duration
 from apero_dask.report.tally import StepTally, Tally
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.live import Live
-    from rich.table import Table
 
 LINE_S = 60.0
 """Seconds between progress lines where there is no terminal."""
@@ -185,16 +185,17 @@ class Console:
 
     # -- terminal ---------------------------------------------------------------------------
 
-    def _drawn(self) -> Table | str:
+    def _drawn(self) -> Group | str:
         """Picture for the drawing thread, which must not die of it."""
         try:
-            return self._table()
+            return self._picture()
         except Exception:
             self.stopped = True
             LOGGER.warning("the progress display stopped; the reduction goes on", exc_info=True)
             return ""
 
-    def _table(self) -> Table:
+    def _picture(self) -> Group:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
@@ -207,17 +208,18 @@ class Console:
             complete = len(self.tally.steps) - len(rows)
             headline = self._headline()
             oldest = sorted(self.tally.flying.items(), key=lambda pair: (pair[1], pair[0]))
-        table = Table(box=None, show_header=False, pad_edge=False, expand=False)
+        table = Table(box=None, show_header=False, pad_edge=False)
         for _ in range(3):
             table.add_column(no_wrap=True)
-        if complete:
-            table.add_row(Text(f"{complete} step(s) complete", style="dim"))
         for short, drawn, text, bad in rows:
             table.add_row(Text(short), Text(drawn, style="cyan"), Text(text, style="red" if bad else ""))
-        for key, _ in oldest[:RUNNING_SHOWN]:
-            table.add_row(Text(""), Text(""), Text(self._names.get(key, key), style="dim"))
-        table.add_row(Text("all", style="bold"), Text(""), Text(self._note or headline, style="bold"))
-        return table
+        below = [f"{complete} step(s) complete"] if complete else []
+        below += [f"  {self._names.get(key, key)}" for key, _ in oldest[:RUNNING_SHOWN]]
+        return Group(
+            table,
+            *(Text(text, style="dim", no_wrap=True, overflow="ellipsis") for text in below),
+            Text(self._note or headline, style="bold"),
+        )
 
 
 def bar(step: StepTally, width: int = BAR) -> str:

@@ -138,7 +138,7 @@ class Tally:
         fresh = step.ended.get(key) is not state
         step.ended[key] = state
         wall = float(event.get("wall_s", 0.0))
-        if state in (State.DONE, State.QC_FAILED) and wall > 0 and not event.get("reused"):
+        if fresh and state in (State.DONE, State.QC_FAILED) and wall > 0 and not event.get("reused"):
             step.measured += 1
             step.measured_s += wall
         return state if fresh else None

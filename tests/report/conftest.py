@@ -1,0 +1,53 @@
+"""Reductions shared by the tests; each test gets its own copy of the one it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.reduction import Answer, Root, archive
+
+
+@pytest.fixture(scope="session")
+def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """Raw frames only."""
+    return archive(tmp_path_factory.mktemp("archive") / "root")
+
+
+@pytest.fixture(scope="session")
+def good_once(raw_root: Root, tmp_path_factory: pytest.TempPathFactory) -> tuple[Root, Answer]:
+    """Reduction in which everything passed; not to be changed."""
+    root = raw_root.copy(tmp_path_factory.mktemp("good") / "root")
+    return root, root.reduce()
+
+
+@pytest.fixture(scope="session")
+def failed_once(raw_root: Root, tmp_path_factory: pytest.TempPathFactory) -> tuple[Root, Answer]:
+    """Reduction in which the extraction of one frame and the bad pixels of the night fail."""
+    root = raw_root.copy(tmp_path_factory.mktemp("failed") / "root")
+    root.faults(
+        **{f"EXTOBJ_2018__09__25_{STAR}": {"kind": "error"}, "BAD": {"kind": "qc"}},
+    )
+    return root, root.reduce()
+
+
+STAR = "2320031o"
+
+
+@pytest.fixture
+def raw(raw_root: Root, tmp_path: Path) -> Root:
+    """Raw frames, to be changed."""
+    return raw_root.copy(tmp_path / "root")
+
+
+@pytest.fixture
+def good(good_once: tuple[Root, Answer], tmp_path: Path) -> Root:
+    """Finished reduction, to be changed."""
+    return good_once[0].copy(tmp_path / "root")
+
+
+@pytest.fixture
+def failed(failed_once: tuple[Root, Answer], tmp_path: Path) -> Root:
+    """Reduction with failures, to be changed."""
+    return failed_once[0].copy(tmp_path / "root")
