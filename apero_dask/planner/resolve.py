@@ -253,7 +253,8 @@ class Resolver:
                 kept.extend(paths)
             elif isinstance(self.plan.by_key[producer], Node):
                 # A model without any transmission is a calibration that nothing could provide.
-                reason = self.states[producer]
+                empty = self.states[producer] is State.FAILED_CALIB
+                reason = State.FAILED_CALIB if empty else State.BLOCKED
             elif not self.failed_quality(producer):
                 reason = State.BLOCKED
         return kept, None if kept else reason

@@ -12,7 +12,6 @@ from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.planner.catalogue import DEFAULT, GIVEN
 
-
 MODEL = "model"
 """Argument of the telluric fits that takes the residual model."""
 
@@ -105,7 +104,7 @@ class Skipper:
             self.markers[task.key] = found[0]
 
     def changed_inputs(self, task: Task, recorded: dict[str, str]) -> set[str]:
-        """Arguments with an input that has not the content the finished run saw, or that became usable since."""
+        """Arguments with an input other than the finished run saw, or that became usable since."""
         keep_failed = any(name == "no_in_qc" and value for name, value in task.options)
         changed = set()
         for inputs in task.inputs:
