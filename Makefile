@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 .PHONY: help demo test test-slow lint types bench clean
 
 help:
-	@echo "make demo       simulate a small campaign and reduce it (about 5 minutes)"
+	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  full-size and long checks"
 	@echo "make lint types check style and types"
@@ -20,7 +20,9 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py --out demo
+	$(BIN)/apero-dask simulate --campaign demo --out demo --workers 2
+	$(BIN)/apero_processing --data demo SPIROU_MINI runfiles/demo.ini
+	$(BIN)/apero-dask status --data demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow and not cluster"
