@@ -21,6 +21,7 @@ MATCH_TIME_H = 2.0  # darks within this time of the first one form a group; refe
 WIDE_HALF = 32  # px; half window of the background of hot clusters, wider than any of them
 CLUSTER_LEVEL = 1.0  # ADU/s; a background above the wide one by this much is a cluster, never thermal light
 CLIP = 5.0  # sigma; a group beyond it is left out of the mean
+LIGHT_BOX = 64  # px along the dispersion over which light that varies from dark to dark is smooth
 TELEGRAPH_SIGMA = 5.0
 TELEGRAPH_FRAMES = 2  # frames that must be off: a single one may be an unflagged cosmic hit
 TELEGRAPH_FEWEST = 4  # frames below which nothing can be said
@@ -216,15 +217,18 @@ def jumping(cube: np.ndarray, variances: np.ndarray, middle: np.ndarray) -> np.n
     Notes
     -----
     At least two frames must be off by five sigma and 0.05 ADU/s: a single one may be an unflagged cosmic
-    hit, and thermal light differs by less than that between darks.
+    hit.  Thermal light varies from dark to dark, smoothly along the dispersion, and is taken out first.
     """
     import numpy as np
+    from apero_kernels.medians import box_medians
 
     if len(cube) < TELEGRAPH_FEWEST:
         return np.zeros(middle.shape, np.uint8)
     far = np.zeros(middle.shape, np.int16)
     for image, variance in zip(cube, variances, strict=True):
         away = image - middle
+        light = box_medians(away, (1, LIGHT_BOX)).astype(np.float32)
+        away -= np.repeat(light, LIGHT_BOX, axis=1)[:, : away.shape[1]]
         with np.errstate(invalid="ignore"):
             limit = np.maximum(TELEGRAPH_SIGMA * np.sqrt(variance), TELEGRAPH_LEVEL)
             far += np.abs(away) > limit

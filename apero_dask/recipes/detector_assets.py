@@ -27,6 +27,12 @@ INTERCEPT_MAP = "AMP_INTERCEPT"
 """float32[row, pixel of an amplifier in read order], ADU."""
 BIAS = "BIAS"
 """float32[raw row, raw column], ADU: structure of the intercept plane."""
+DARK = "DARK"
+"""float32[raw row, raw column], ADU/s: dark of every pixel."""
+DARK_VARIANCE = "DARK_VARIANCE"
+"""float32[raw row, raw column], (ADU/s)^2: error of DARK."""
+UNSTABLE = "UNSTABLE"
+"""uint8[raw row, raw column]: 1 = the dark jumps between levels."""
 FLAT = "FLAT"
 """float32[raw row, raw column]: response under full illumination, about 1."""
 
@@ -41,6 +47,9 @@ class DetectorAssets:
     slope_map: np.ndarray | None = None
     intercept_map: np.ndarray | None = None
     bias: np.ndarray | None = None
+    dark: np.ndarray | None = None
+    dark_variance: np.ndarray | None = None
+    unstable: np.ndarray | None = None
     flat: np.ndarray | None = None
     digest: str = field(default="")
     """Content of the file, empty without one."""
@@ -54,6 +63,11 @@ class DetectorAssets:
     def has_pattern(self) -> bool:
         """Whether there is a model of the fixed pattern of an amplifier."""
         return self.slope_map is not None and self.intercept_map is not None
+
+    @property
+    def has_dark(self) -> bool:
+        """Whether the dark of every pixel is known."""
+        return self.dark is not None and self.unstable is not None
 
 
 def assets_path(assets: Path, instrument: Instrument) -> Path:
@@ -89,11 +103,12 @@ def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
     file = FitsFile(path)
     raw = (instrument.raw_rows, instrument.raw_columns)
     amplifier = (instrument.raw_rows, instrument.raw_columns // instrument.amplifiers)
-    shapes = {SLOPE_MAP: amplifier, INTERCEPT_MAP: amplifier, BIAS: raw, FLAT: raw}
+    shapes = dict.fromkeys((BIAS, DARK, DARK_VARIANCE, UNSTABLE, FLAT), raw)
+    shapes |= dict.fromkeys((SLOPE_MAP, INTERCEPT_MAP), amplifier)
     planes: dict[str, np.ndarray | None] = dict.fromkeys(shapes)
     for name, shape in shapes.items():
         if file.has(name):
-            plane = file.image(name, np.float32)
+            plane = file.image(name, np.uint8 if name == UNSTABLE else np.float32)
             if plane.shape != shape:
                 raise DataError(
                     f"{path}: {name} has shape {plane.shape}, {instrument.name} needs {shape}; make "
@@ -124,6 +139,9 @@ def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
         planes[SLOPE_MAP],
         planes[INTERCEPT_MAP],
         planes[BIAS],
+        planes[DARK],
+        planes[DARK_VARIANCE],
+        planes[UNSTABLE],
         planes[FLAT],
         content_digest(path),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, register
@@ -10,52 +9,23 @@ from apero_dask.core.errors import DataError
 from apero_dask.recipes.context import RecipeContext
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from apero_dask.io.fits import FitsFile
     from apero_dask.recipes.detector_assets import DetectorAssets
+    from apero_dask.recipes.rawramp import Ramp
 
 MIN_HOT_SNR = 10.0  # all five limits: reference pipeline, version 0.7
 MAX_NOISE = 0.15
 MIN_EXPTIME_FRACTION = 0.10
 MAX_DARK_P90 = 0.5  # ADU/s
 DARK_TYPES = ("DARK_DARK_INT", "DARK_DARK_TEL")
-LARGEST_SLIP = 1  # pixels; a frame that seems to be off by more is corrupt, not displaced
-UNLIT_BLOCK = 128  # rows over which a column is called lit or not
-UNLIT_FRACTION = 0.8  # of the columns: with more, the frame sees no light at all
-HIGHPASS_ROWS = 101  # slower changes of an amplifier may be scattered light in a frame with light
 
 MASK_BITS = (
     ("MASKBIT0", "cosmic hit, variance of the ramp"),
     ("MASKBIT1", "cosmic hit, intercept of the ramp"),
     ("MASKBIT2", "ramp cut by saturation"),
     ("MASKBIT3", "edge moved in by registration"),
+    ("MASKBIT4", "cosmic hit, slope above the known dark"),
 )
-
-
-@dataclass(slots=True)
-class Ramp:
-    """Planes of one raw frame, float32 ``[raw row, raw column]``, and the constants of its ramp."""
-
-    slope: np.ndarray
-    """ADU/s."""
-    intercept: np.ndarray | None
-    """ADU."""
-    error: np.ndarray | None
-    """ADU/s."""
-    reads: np.ndarray
-    """Number of reads used."""
-    mask: np.ndarray
-    """uint8, see MASK_BITS."""
-    longest: int
-    """Reads of the exposure."""
-    frame_time_s: float
-    exptime_s: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether the file holds more than the slope."""
-        return self.intercept is not None and self.error is not None
 
 
 def cal_preprocessing(ctx: RecipeContext) -> None:
@@ -72,11 +42,21 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
 
     from apero_dask.io.fitswriter import Image
     from apero_dask.recipes.detector_assets import load_assets
+    from apero_dask.recipes.rawramp import (
+        HIGHPASS_ROWS,
+        LARGEST_SLIP,
+        correct_ramp,
+        flag_jumps,
+        read_ramp,
+        register_frame,
+    )
 
     (path,) = ctx.input("files")
     raw = ctx.open(path)
     frame = _identify(ctx, raw)
-    ramp = read_ramp(ctx, raw)
+    ramp = read_ramp(raw, ctx.instrument)
+    if not ramp.complete:
+        ctx.log.warning("%s holds the slope alone: cosmic hits are not flagged by the ramp", raw.name)
     assets = load_assets(ctx)
     cards = _frame_cards(frame, ctx.work.object)
     i = ctx.instrument
@@ -86,12 +66,13 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
     ctx.qc("FINITE", float(finite.mean()), "FINITE == 0", not blank)
     if blank:
         # Nothing to correct; the flagged product says so to whoever looks for the frame.
-        snr, noise, offset, counts = np.nan, np.nan, (0, 0), (0, 0, 0)
+        snr, noise, offset, counts, jumps = np.nan, np.nan, (0, 0), (0, 0, 0), 0
     else:
-        snr, offset = register_frame(ctx, ramp, assets)
+        snr, offset = register_frame(ramp, assets, i, ctx.log)
         noise = _noise(ctx, ramp)
-        correct_ramp(ctx, ramp, assets)
+        correct_ramp(ramp, assets, i)
         counts = _flag(ctx, ramp, assets)
+        jumps = flag_jumps(ramp, assets, i, frame.dprtype in DARK_TYPES)
     variance = np.full_like(ramp.slope, np.nan)
     ramp_variance(
         ramp.slope,
@@ -118,11 +99,13 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
         "NBADINTE": (counts[0], "pixels hit, by the intercept"),
         "NBADSLOP": (counts[1], "pixels hit, by the variance of the slope"),
         "NBADBOTH": (counts[2], "pixels hit, by both"),
+        "NBADJUMP": (jumps, "pixels hit, by the slope alone"),
         "PPHOTPIX": ("assets" if assets.has_hot_pixels else "frame", "where the hot-pixel list is from"),
         "PPAMPMOD": ("assets" if assets.has_pattern else "none", "model of the fixed amplifier pattern"),
         "PPASSETS": (assets.digest[:16] or "none", "digest of the detector file"),
         "PPRAMP": (ramp.complete, "intercept, error and reads were there"),
-        "PPCOSMIC": (ramp.complete and not blank, "cosmic hits were flagged"),
+        "PPCOSMIC": (ramp.complete and not blank, "cosmic hits were flagged by the ramp"),
+        "PPJUMP": (assets.has_dark and not blank, "hits were flagged against the known dark"),
     }
     shape = (i.raw_columns, i.raw_rows)
     planes = []
@@ -141,153 +124,12 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
     )
 
 
-def read_ramp(ctx: RecipeContext, raw: FitsFile) -> Ramp:
-    """Planes of a raw frame; a file that holds the slope alone gives a ramp without the others.
-
-    Raises
-    ------
-    DataError
-        No extension, two or three of the four, or planes of another shape.
-    """
-    import numpy as np
-
-    i = ctx.instrument
-    shape = (i.raw_rows, i.raw_columns)
-    found = len(raw.units) - 1
-    if found not in (1, 4):
-        raise DataError(
-            f"{raw.path}: {found} extension(s), expected the four planes of a ramp (slope, intercept, error, "
-            "reads) or the slope alone; copy the frame again or add it to the reject list."
-        )
-    for unit in raw.units[1:]:
-        if unit.shape != shape:
-            raise DataError(
-                f"{raw.path}: extension {unit.number} has shape {unit.shape}, {i.name} has {shape}; "
-                "check the "
-                "instrument of the run or reject the frame."
-            )
-    planes = [raw.image(number, np.float32) for number in range(1, found + 1)]
-    exptime = raw.number("EXPTIME")
-    frame_time = raw.number("FRMTIME") if "FRMTIME" in raw.values else i.frame_time_s
-    longest = round(raw.number("NREADS")) if "NREADS" in raw.values else round(exptime / frame_time) + 1
-    if longest < 2 or frame_time <= 0 or exptime <= 0:
-        raise DataError(
-            f"{raw.path}: NREADS = {longest}, FRMTIME = {frame_time} s, EXPTIME = {exptime} s; a "
-            "slope needs two "
-            "reads and positive times. Correct the header or reject the frame."
-        )
-    reads = planes[3] if found == 4 else np.full(shape, np.float32(longest))
-    intercept, error = (planes[1], planes[2]) if found == 4 else (None, None)
-    if found == 1:
-        ctx.log.warning("%s holds the slope alone: cosmic hits are not flagged", raw.name)
-    mask = np.zeros(shape, np.uint8)
-    return Ramp(planes[0], intercept, error, reads, mask, longest, frame_time, exptime)
-
-
-def register_frame(ctx: RecipeContext, ramp: Ramp, assets: DetectorAssets) -> tuple[float, tuple[int, int]]:
-    """Put a frame that was read out beside its place right.
-
-    Returns
-    -------
-    snr : float
-        Signal-to-noise ratio of the median hot pixel at its place.
-    offset : (int, int)
-        Pixels along raw rows and raw columns by which the frame was off; (0, 0) without a list of
-        hot pixels, for those of the frame itself are where they are.
-    """
-    import numpy as np
-    from apero_kernels.corruption import hot_pixel_offset, isolated_hot_pixels, roll_plane
-    from apero_kernels.rownoise import pixel_noise
-
-    ribbon = _ribbon(ctx, ramp.slope)
-    if not assets.has_hot_pixels:
-        sigma = pixel_noise(ribbon)
-        if not sigma > 0:
-            return np.nan, (0, 0)
-        rows, columns = isolated_hot_pixels(ribbon, sigma)
-        snr, _, _ = hot_pixel_offset(ramp.slope, rows, columns)
-        return snr, (0, 0)
-    snr, dy, dx = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
-    if (dy, dx) == (0, 0) or max(abs(dy), abs(dx)) > LARGEST_SLIP:
-        return snr, (0, 0)
-    ctx.log.warning("frame was read out %d rows and %d columns off", dy, dx)
-    for name in ("slope", "intercept", "error", "reads"):
-        plane = getattr(ramp, name)
-        if plane is not None:
-            moved = np.empty_like(plane)
-            roll_plane(plane, -dy, -dx, moved)
-            setattr(ramp, name, moved)
-    moved_mask = np.empty_like(ramp.mask)
-    roll_plane(ramp.mask, -dy, -dx, moved_mask, blank=8)
-    ramp.mask = moved_mask
-    snr, _, _ = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
-    return snr, (dy, dx)
-
-
-def correct_ramp(ctx: RecipeContext, ramp: Ramp, assets: DetectorAssets) -> None:
-    """Take patterns and correlated noise out of the slope, in place.
-
-    Coupling between amplifiers comes first: it is common to all amplifiers, like the noise measured
-    afterwards, and would be taken out twice.
-    """
-    from apero_kernels.detector import (
-        reference_levels,
-        subtract_coupling,
-        subtract_folded,
-        subtract_reference,
-        subtract_static,
-    )
-    from apero_kernels.rownoise import (
-        common_pattern,
-        pixel_noise,
-        row_offsets,
-        side_level,
-        subtract_rows,
-        unlit_columns,
-    )
-
-    i = ctx.instrument
-    slope, n, dark, border = ramp.slope, i.amplifiers, i.dark_amplifiers, i.reference_border
-    subtract_coupling(slope, n, slope)
-    if assets.slope_map is not None and assets.intercept_map is not None:
-        subtract_static(slope, assets.slope_map, assets.intercept_map, ramp.exptime_s, slope)
-    subtract_reference(slope, reference_levels(slope, n, border), slope)
-    pattern, _ = common_pattern(slope, n, dark, border)
-    subtract_folded(slope, pattern, slope)
-    sigma = pixel_noise(_ribbon(ctx, slope))
-    if not sigma > 0:
-        raise DataError(
-            f"{ctx.input('files')[0]}: the pixels without light have a noise of {sigma} ADU/s, "
-            "expected a positive "
-            "number; the frame is blank or not raw. Reject it."
-        )
-    # Reference rows see no light: with them the series would begin and end with a step.
-    inner = slope[border:-border]
-    usable, level = unlit_columns(inner, n, dark, border, sigma=sigma, block_rows=UNLIT_BLOCK)
-    common, own = row_offsets(
-        inner,
-        usable,
-        n,
-        sigma=sigma,
-        level=level,
-        block_rows=UNLIT_BLOCK,
-        highpass=0 if usable.mean() > UNLIT_FRACTION else HIGHPASS_ROWS,
-        dark=dark,
-    )
-    subtract_rows(inner, common, own, inner)
-    slope -= slope.dtype.type(side_level(slope, border))
-
-
-def _ribbon(ctx: RecipeContext, slope: np.ndarray) -> np.ndarray:
-    """Columns that no order reaches."""
-    i = ctx.instrument
-    return slope[:, : i.dark_amplifiers * (i.raw_columns // i.amplifiers)]
-
-
 def _noise(ctx: RecipeContext, ramp: Ramp) -> float:
     from apero_kernels.corruption import noise_figures
 
-    figures = noise_figures(ramp.slope, _ribbon(ctx, ramp.slope))
+    from apero_dask.recipes.rawramp import dark_ribbon
+
+    figures = noise_figures(ramp.slope, dark_ribbon(ramp.slope, ctx.instrument))
     ctx.log.info("noise figures %s", " ".join(f"{figure:.4f}" for figure in figures))
     return float(max(figures))
 

@@ -129,3 +129,13 @@ class Bench:
     def pp_path(self, spec: FrameSpec) -> Path:
         """Preprocessed frame of an exposure."""
         return self.root / "tmp" / spec.obs_dir / f"{spec.identifier}_pp.fits"
+
+    def make_detector(self, specs: Sequence[FrameSpec], flats: Sequence[Path] = ()) -> Path:
+        """Write the detector file of the assets from darks that are written now."""
+        from apero_dask.recipes.detector_maker import make_detector_file
+
+        paths = []
+        for spec in specs:
+            self.write(spec)
+            paths.append(self.root / "raw" / spec.obs_dir / f"{spec.identifier}.fits")
+        return make_detector_file(self.trees.assets, MINI, paths, flats)

@@ -1,0 +1,272 @@
+"""Raw ramps: reading, registration, patterns and correlated noise, hits that the ramp does not show."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apero_dask.core.errors import DataError
+from apero_dask.instruments import Instrument
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.fits import FitsFile
+    from apero_dask.recipes.detector_assets import DetectorAssets
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
+
+LARGEST_SLIP = 1  # pixels; a frame that seems to be off by more is corrupt, not displaced
+UNLIT_BLOCK = 128  # rows over which a column is called lit or not
+UNLIT_FRACTION = 0.8  # of the columns: with more, the frame sees no light at all
+HIGHPASS_ROWS = 101  # slower changes of an amplifier may be scattered light in a frame with light
+LIGHT_ROWS = 32  # rows over which thermal light that falls on a column is taken as constant
+LIGHT_ERROR = 0.2  # of that light: change inside the block and response of the pixel
+JUMP_SEED = 6.0  # sigma above the known dark: 1e-9 per pixel by chance
+JUMP_EXTEND = 4.0  # sigma; neighbours of a hit
+
+SHORT, ROLLED, JUMP = 4, 8, 16
+"""Bits of the mask beside those of the ramp tests (1 variance, 2 intercept)."""
+
+
+@dataclass(slots=True)
+class Ramp:
+    """Planes of one raw frame, float32 ``[raw row, raw column]``, and the constants of its ramp."""
+
+    name: str
+    """For messages."""
+    slope: np.ndarray
+    """ADU/s."""
+    intercept: np.ndarray | None
+    """ADU."""
+    error: np.ndarray | None
+    """ADU/s."""
+    reads: np.ndarray
+    """Number of reads used."""
+    mask: np.ndarray
+    """uint8: 1, 2 hits by variance and intercept, 4 cut by saturation, 8 edge moved in, 16 hit by slope."""
+    longest: int
+    """Reads of the exposure."""
+    frame_time_s: float
+    exptime_s: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file holds more than the slope."""
+        return self.intercept is not None and self.error is not None
+
+
+def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
+    """Planes of a raw frame; a file that holds the slope alone gives a ramp without the others.
+
+    Raises
+    ------
+    DataError
+        No extension, two or three of the four, planes of another shape, or times that make no ramp.
+    """
+    import numpy as np
+
+    shape = (instrument.raw_rows, instrument.raw_columns)
+    found = len(raw.units) - 1
+    if found not in (1, 4):
+        raise DataError(
+            f"{raw.path}: {found} extension(s), expected the four planes of a ramp (slope, intercept, error, "
+            "reads) or the slope alone; copy the frame again or add it to the reject list."
+        )
+    for unit in raw.units[1:]:
+        if unit.shape != shape:
+            raise DataError(
+                f"{raw.path}: extension {unit.number} has shape {unit.shape}, {instrument.name} has {shape}; "
+                "check the instrument of the run or reject the frame."
+            )
+    planes = [raw.image(number, np.float32) for number in range(1, found + 1)]
+    exptime = raw.number("EXPTIME")
+    frame_time = raw.number("FRMTIME") if "FRMTIME" in raw.values else instrument.frame_time_s
+    if frame_time <= 0 or exptime <= 0:
+        raise DataError(
+            f"{raw.path}: FRMTIME = {frame_time} s, EXPTIME = {exptime} s, expected positive times; "
+            "correct the "
+            "header or reject the frame."
+        )
+    longest = round(raw.number("NREADS")) if "NREADS" in raw.values else round(exptime / frame_time) + 1
+    if longest < 2:
+        raise DataError(
+            f"{raw.path}: NREADS = {longest}, a slope needs two reads; correct the header or reject "
+            "the frame."
+        )
+    reads = planes[3] if found == 4 else np.full(shape, np.float32(longest))
+    intercept, error = (planes[1], planes[2]) if found == 4 else (None, None)
+    mask = np.zeros(shape, np.uint8)
+    return Ramp(raw.name, planes[0], intercept, error, reads, mask, longest, frame_time, exptime)
+
+
+def register_frame(
+    ramp: Ramp, assets: DetectorAssets, instrument: Instrument, log: Log
+) -> tuple[float, tuple[int, int]]:
+    """Put a frame that was read out beside its place right.
+
+    Returns
+    -------
+    snr : float
+        Signal-to-noise ratio of the median hot pixel at its place.
+    offset : (int, int)
+        Pixels along raw rows and raw columns by which the frame was off; (0, 0) without a list of
+        hot pixels, for those of the frame itself are where they are.
+    """
+    import numpy as np
+    from apero_kernels.corruption import hot_pixel_offset, isolated_hot_pixels, roll_plane
+    from apero_kernels.rownoise import pixel_noise
+
+    if not assets.has_hot_pixels:
+        ribbon = dark_ribbon(ramp.slope, instrument)
+        sigma = pixel_noise(ribbon)
+        if not sigma > 0:
+            return np.nan, (0, 0)
+        rows, columns = isolated_hot_pixels(ribbon, sigma)
+        snr, _, _ = hot_pixel_offset(ramp.slope, rows, columns)
+        return snr, (0, 0)
+    snr, dy, dx = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
+    if (dy, dx) == (0, 0) or max(abs(dy), abs(dx)) > LARGEST_SLIP:
+        return snr, (0, 0)
+    log.warning("%s was read out %d rows and %d columns off", ramp.name, dy, dx)
+    for field in ("slope", "intercept", "error", "reads"):
+        plane = getattr(ramp, field)
+        if plane is not None:
+            moved = np.empty_like(plane)
+            roll_plane(plane, -dy, -dx, moved)
+            setattr(ramp, field, moved)
+    moved_mask = np.empty_like(ramp.mask)
+    roll_plane(ramp.mask, -dy, -dx, moved_mask, blank=ROLLED)
+    ramp.mask = moved_mask
+    snr, _, _ = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
+    return snr, (dy, dx)
+
+
+def correct_ramp(ramp: Ramp, assets: DetectorAssets, instrument: Instrument) -> None:
+    """Take patterns and correlated noise out of the slope, in place.
+
+    Coupling between amplifiers comes first: it is common to all amplifiers, like the noise measured
+    afterwards, and would be taken out twice.
+
+    Raises
+    ------
+    DataError
+        The frame has no noise: it is blank or not raw.
+    """
+    from apero_kernels.detector import (
+        reference_levels,
+        subtract_coupling,
+        subtract_folded,
+        subtract_reference,
+        subtract_static,
+    )
+    from apero_kernels.rownoise import (
+        common_pattern,
+        pixel_noise,
+        row_offsets,
+        side_level,
+        subtract_rows,
+        unlit_columns,
+    )
+
+    n, dark, border = instrument.amplifiers, instrument.dark_amplifiers, instrument.reference_border
+    slope = ramp.slope
+    subtract_coupling(slope, n, slope)
+    if assets.slope_map is not None and assets.intercept_map is not None:
+        subtract_static(slope, assets.slope_map, assets.intercept_map, ramp.exptime_s, slope)
+    subtract_reference(slope, reference_levels(slope, n, border), slope)
+    pattern, _ = common_pattern(slope, n, dark, border)
+    subtract_folded(slope, pattern, slope)
+    sigma = pixel_noise(dark_ribbon(slope, instrument))
+    if not sigma > 0:
+        raise DataError(
+            f"{ramp.name}: the pixels without light have a noise of {sigma} ADU/s, expected a "
+            "positive number; the "
+            "frame is blank or not raw. Reject it."
+        )
+    # Reference rows see no light: with them the series would begin and end with a step.
+    inner = slope[border:-border]
+    usable, level = unlit_columns(inner, n, dark, border, sigma=sigma, block_rows=UNLIT_BLOCK)
+    common, own = row_offsets(
+        inner,
+        usable,
+        n,
+        sigma=sigma,
+        level=level,
+        block_rows=UNLIT_BLOCK,
+        highpass=0 if usable.mean() > UNLIT_FRACTION else HIGHPASS_ROWS,
+        dark=dark,
+    )
+    subtract_rows(inner, common, own, inner)
+    slope -= slope.dtype.type(side_level(slope, border))
+
+
+def dark_ribbon(slope: np.ndarray, instrument: Instrument) -> np.ndarray:
+    """Columns that no order reaches, a view."""
+    return slope[:, : instrument.dark_amplifiers * (instrument.raw_columns // instrument.amplifiers)]
+
+
+def diffuse_light(excess: np.ndarray) -> np.ndarray:
+    """Smooth light in a raw plane from which the dark was subtracted, same shape.
+
+    Median of each column in blocks of rows: dispersion runs along the columns, thermal light varies slowly
+    with wavelength and quickly from column to column.
+    """
+    import numpy as np
+    from apero_kernels.medians import box_medians
+
+    boxes = box_medians(excess, (LIGHT_ROWS, 1)).astype(np.float32)
+    return np.repeat(boxes, LIGHT_ROWS, axis=0)[: excess.shape[0]]
+
+
+def flag_jumps(ramp: Ramp, assets: DetectorAssets, instrument: Instrument, is_dark: bool) -> int:
+    """Flag pixels that see no light and are far above their known dark; return their number.
+
+    The tests of the ramp need some hundred electrons: a smaller hit changes the slope by tens of sigma and
+    the residuals by less than their own scatter.  Where the dark of a pixel is known and no light
+    falls, the slope itself tells.  Pixels that are known to jump by themselves are left alone.
+
+    Parameters
+    ----------
+    ramp
+        Corrected; NaN is written to the slope and JUMP to the mask.
+    is_dark
+        No fibre sees a lamp or the sky.  In other frames a single emission line may fall anywhere between the
+        first and the last order: only the amplifiers without orders are tested.
+    """
+    import numpy as np
+    from apero_kernels.ramps import variance_terms
+    from scipy import ndimage
+
+    if assets.dark is None or assets.unstable is None:
+        return 0
+    border = instrument.reference_border
+    constant, linear = variance_terms(
+        ramp.longest,
+        frame_time_s=ramp.frame_time_s,
+        read_noise_e=instrument.read_noise_e,
+        gain=instrument.gain,
+    )
+    testable = np.zeros(ramp.slope.shape, bool)
+    testable[border:-border, border:-border] = True
+    if not is_dark:
+        testable[:, dark_ribbon(ramp.slope, instrument).shape[1] :] = False
+    testable &= (assets.unstable == 0) & (ramp.reads == ramp.longest)
+    excess = ramp.slope - assets.dark
+    light = diffuse_light(excess)
+    with np.errstate(invalid="ignore"):
+        variance = constant[-1] + linear[-1] * (np.maximum(assets.dark, 0.0) + np.maximum(light, 0.0))
+        variance = variance + (LIGHT_ERROR * light) ** 2
+        if assets.dark_variance is not None:
+            variance = variance + assets.dark_variance
+        significance = (excess - light) / np.sqrt(variance, dtype=np.float32)
+        seeds = testable & (significance > JUMP_SEED)
+        seeds |= (ramp.mask & 3) > 0
+        wanted = testable & (significance > JUMP_EXTEND)
+    labels, _ = ndimage.label(wanted | seeds, np.ones((3, 3), int))
+    struck = np.unique(labels[seeds])
+    found = wanted & np.isin(labels, struck[struck > 0]) & ((ramp.mask & 3) == 0)
+    ramp.mask[found] |= JUMP
+    ramp.slope[found] = np.nan
+    return int(np.count_nonzero(found))
