@@ -26,6 +26,7 @@ from apero_dask.engine.driver import Driver, Options, Result
 from apero_dask.engine.serial import SerialBackend
 from apero_dask.instruments import instrument
 from apero_dask.io.atomic import is_temporary
+from apero_dask.io.identify import KEYWORDS
 from apero_dask.io.indexer import scan
 from apero_dask.io.markers import absolute
 from apero_dask.io.trees import Trees, find_trees
@@ -49,12 +50,23 @@ MASTERS = 11
 MODELS = 2
 """Internal nodes with a product, executed like runs."""
 NOW_MJD = 61000.0
+STRUCTURE = ("SIMPLE", "BITPIX", "NAXIS", "EXTEND", "END")
 
 
 def make_archive(root: Path) -> Path:
     """Write the raw frames of the archive, headers only."""
     assert simulate(["--campaign", "worked", "--headers-only", "--out", str(root)]) == 0
+    for path in sorted((root / "raw").rglob("*.fits")):
+        _keep_needed_cards(path)
     return root
+
+
+def _keep_needed_cards(path: Path) -> None:
+    """Leave only what identification reads: inherited cards are most of the cost of a tiny product."""
+    content = path.read_bytes().decode("ascii")
+    cards = [content[i : i + 80] for i in range(0, len(content), 80)]
+    kept = [card for card in cards if card[:8].strip() in (*STRUCTURE, *KEYWORDS)]
+    path.write_bytes("".join(kept).ljust(-(-len(kept) * 80 // 2880) * 2880).encode("ascii"))
 
 
 def clone(root: Path, target: Path) -> Path:
@@ -76,9 +88,9 @@ def skipping(*shorts: str) -> tuple[Switch, ...]:
     )
 
 
-def all_skipped(plan: Plan) -> tuple[Switch, ...]:
-    """Skip switches of every step of a plan set to True."""
-    return tuple(Switch(short, "", True) for short in dict.fromkeys(t.step.short for t in plan.tasks))
+def all_shorts(plan: Plan) -> list[str]:
+    """Short names of all steps of a plan."""
+    return list(dict.fromkeys(task.step.short for task in plan.tasks))
 
 
 def set_faults(root: Path, faults: Mapping[str, Mapping[str, Any]]) -> None:
