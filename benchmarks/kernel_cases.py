@@ -9,6 +9,7 @@ import numpy as np
 Case = tuple[str, Callable[[], object]]
 ROWS = COLUMNS = 4096
 AMPLIFIERS, DARK, BORDER = 32, 5, 4
+NY, NX = 3100, 4088
 RAMP = {"frame_time_s": 5.57192, "read_noise_e": 10.9, "gain": 0.999, "longest": 60}
 
 
@@ -106,7 +107,70 @@ def statistics() -> Iterator[Case]:
     yield "mean of 5 images", lambda: stack.stack(cube, out, statistic="mean")
 
 
+def cal_frame() -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated frame with 147 traces and bad pixels, and its variance."""
+    rng = np.random.default_rng(5)
+    image = np.empty((NY, NX), np.float32)
+    y = np.arange(NY)
+    profile = 1e4 * np.exp(-0.5 * ((y % 20 - 10) / 4.0) ** 4)
+    image[:] = profile[:, None]
+    image += np.sqrt(image + 100) * rng.standard_normal(image.shape, dtype=np.float32)
+    image[rng.random(image.shape, dtype=np.float32) < 0.015] = np.nan
+    return image, np.abs(image) + 100
+
+
+def straighten() -> Iterator[Case]:
+    from apero_kernels import resample
+
+    image, var = cal_frame()
+    affine = (1.3, -0.7, 1.0002, 1e-4, -3e-4, 0.9999)
+    x = np.arange(NX) / NX
+    dxmap = np.tile((0.5 * np.sin(6 * x)).astype(np.float32), (NY, 1))
+    dymap = np.tile((60 * (x - 0.5) ** 2).astype(np.float32), (NY, 1))
+    out = np.empty_like(image)
+    yield (
+        "quadratic spline, affine and two maps",
+        lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=dymap),
+    )
+    yield (
+        "variance, linear",
+        lambda: resample.resample_linear(var, affine, out, dxmap=dxmap, dymap=dymap),
+    )
+
+
+def scattered() -> Iterator[Case]:
+    from apero_kernels import background, badpix, repair
+
+    image, var = cal_frame()
+    mask = badpix.background_mask(np.nan_to_num(image), q=30.0)
+    local, out, out_var = np.empty_like(image), np.empty_like(image), np.empty_like(image)
+
+    def surface() -> None:
+        background.blur(image, 9.0, 1.0, local)
+        levels = background.box_levels(image, mask, (128, 128))
+        coefficients, _ = background.fit_surface(*levels, image.shape, (7, 7))
+        background.subtract_background(image, coefficients, out, local=local, amplitude=1 / 47)
+
+    yield "background mask", lambda: badpix.background_mask(image)
+    yield "halo and surface subtracted", surface
+    yield "isolated pixels filled", lambda: repair.fill_isolated(image, var, out, out_var)
+
+
+def traces() -> Iterator[Case]:
+    from apero_kernels import trace
+
+    image, var = cal_frame()
+    image = np.nan_to_num(image, nan=100.0)
+    out = np.empty_like(image)
+    guess = np.tile((np.arange(147) * 20 + 30.4)[:, None], (1, NX))
+    yield "order profile, median of 11 columns", lambda: trace.order_profile(image, out)
+    yield "centroids of 147 traces", lambda: trace.centroids(image, var, guess, 8.0)
+
+
 GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "preprocessing": preprocessing,
     "statistics": statistics,
+    "scattered": scattered,
+    "traces": traces,
+    "straighten": straighten,
 }
