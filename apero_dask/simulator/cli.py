@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,10 @@ from pathlib import Path
 EXIT_BAD_INPUT = 2
 EXIT_STORAGE = 5
 """Exit status: the command cannot be carried out as given; it could not be carried on."""
+
+
+SMALL_CAMPAIGNS = ("demo", "rv", "faults")
+"""Campaigns that use the small instrument unless another one is named."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--campaign", metavar="NAME", help="built-in campaign (default: demo)")
     p.add_argument(
-        "--instrument", metavar="NAME", help="SPIROU, SPIROU_MINI or a geometry of the configuration"
+        "--instrument",
+        metavar="NAME",
+        help="SPIROU, SPIROU_MINI or a geometry of the configuration (default: SPIROU_MINI for "
+        f"{', '.join(SMALL_CAMPAIGNS)}, else SPIROU)",
     )
     p.add_argument("--out", metavar="DIR", type=Path, help="folder that receives raw/, truth/ and assets/")
     p.add_argument("--seed", type=int, metavar="N", help="campaign seed (default: 1)")
@@ -67,6 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StorageError as error:
         print(f"apero-dask simulate: {error}", file=sys.stderr)
         return EXIT_STORAGE
+    except MemoryError:
+        print(
+            "apero-dask simulate: out of memory; use fewer --workers, then give the same command again: "
+            "finished frames are kept.",
+            file=sys.stderr,
+        )
+        return EXIT_STORAGE
     except KeyboardInterrupt:
         print("apero-dask simulate: interrupted; the same command carries on.", file=sys.stderr)
         return 130
@@ -85,6 +100,7 @@ def _configuration(options: argparse.Namespace):
     from apero_dask.simulator.config import SimulatorConfig, read_config
 
     config = read_config(options.config) if options.config else SimulatorConfig()
+    named_there = options.config is not None and "instrument" in tomllib.loads(options.config.read_text())
     named = {"name": options.campaign, "nights": options.nights, "frames": options.frames}
     given = {key: value for key, value in named.items() if value is not None}
     if options.extra_night:
@@ -92,7 +108,7 @@ def _configuration(options: argparse.Namespace):
     changes = {"campaign": replace(config.campaign, **given)}
     if options.instrument is not None:
         changes["instrument"] = options.instrument
-    elif options.config is None and changes["campaign"].name in ("demo", "rv", "faults"):
+    elif not named_there and changes["campaign"].name in SMALL_CAMPAIGNS:
         changes["instrument"] = "SPIROU_MINI"
     if options.seed is not None:
         changes["seed"] = options.seed

@@ -19,7 +19,7 @@ from typing import Any
 from apero_dask.simulator.atmosphere import AtmosphereConfig
 from apero_dask.simulator.campaign import CampaignConfig
 from apero_dask.simulator.cavity import CavityConfig
-from apero_dask.simulator.detector import DetectorConfig
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.epochs import EpochConfig
 from apero_dask.simulator.lines import LinesConfig
 from apero_dask.simulator.optics import OpticsConfig

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apero_dask.simulator.detector import PIXEL_CM, DetectorConfig
+from apero_dask.simulator.detector import PIXEL_CM
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.tables import Geometry
 
 

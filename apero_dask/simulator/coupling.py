@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from apero_dask.simulator.detector import DetectorConfig, StaticDetector, fold, unfold
+from apero_dask.simulator.detector import StaticDetector, fold, unfold
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.tables import Geometry
 
 

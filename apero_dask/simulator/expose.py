@@ -8,14 +8,14 @@ import numpy as np
 
 from apero_dask.simulator.cosmics import Hits, cosmic_hits
 from apero_dask.simulator.coupling import capacitive_patterns, couple_neighbours
+from apero_dask.simulator.defects import sensitive
 from apero_dask.simulator.detector import (
-    DetectorConfig,
     StaticDetector,
     raw_from_full,
-    sensitive,
     static_detector,
     telegraph_rate,
 )
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.ramp import (
     ramp_moments,
     reads_before_saturation,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from apero_dask.simulator.settings import ConfigError
 from apero_dask.simulator.spec import FrameSpec
 
 PIXEL_FAULTS = {
@@ -27,20 +26,6 @@ FILE_FAULTS = {
     "misnamed": "a name that is not an identifier",
 }
 """Faults of the file or its name."""
-
-
-def check_faults(names: tuple[str, ...]) -> None:
-    """Refuse unknown fault names.
-
-    Raises
-    ------
-    ConfigError
-        A name is neither in ``PIXEL_FAULTS`` nor in ``FILE_FAULTS``.
-    """
-    for name in names:
-        if name not in PIXEL_FAULTS and name not in FILE_FAULTS:
-            known = ", ".join([*PIXEL_FAULTS, *FILE_FAULTS])
-            raise ConfigError(f"unknown fault '{name}' in a frame; known faults: {known}.")
 
 
 def inject(specs: list[FrameSpec], short_exptime_s: float) -> list[FrameSpec]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from apero_dask.simulator.cosmics import Hits
 from apero_dask.simulator.coupling import couple_neighbours
-from apero_dask.simulator.detector import DetectorConfig, StaticDetector
+from apero_dask.simulator.detector import StaticDetector
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.ramp import slope_variance
 from apero_dask.simulator.readnoise import correlated_noise
 from apero_dask.simulator.spec import FrameSpec

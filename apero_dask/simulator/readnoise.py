@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from apero_dask.simulator.detector import DetectorConfig
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.tables import Geometry
 
 

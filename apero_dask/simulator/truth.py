@@ -10,7 +10,7 @@ Layout below ``<out>/truth``:
 ``configuration.toml``
     the complete configuration;
 ``detector.fits``
-    the detector as it is in all frames, raw orientation: ``CLASSES`` (bits of ``detector``), ``RESPONSE``,
+    the detector as it is in all frames, raw orientation: ``CLASSES`` (bits of ``defects``), ``RESPONSE``,
     ``DARK`` (e-/s), ``BIAS`` (ADU), ``PATTERN_SLOPE`` (ADU/s), ``PATTERN_INTERCEPT`` (ADU, divided by the
     integration time in a frame), table ``TELEGRAPH``;
 ``<obs_dir>/<identifier>_truth.fits``

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from apero_dask.simulator.archive import write_file
-from apero_dask.simulator.detector import DetectorConfig
+from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.ephemeris import Site
 from apero_dask.simulator.expose import RawFrame, expose
 from apero_dask.simulator.headers import Camera

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from apero_dask.simulator.detector import (
-    BLOB,
-    CLUSTER,
-    DEAD,
-    HOT,
-    TELEGRAPH,
-    full_from_raw,
-    raw_from_full,
-    static_detector,
-)
+from apero_dask.simulator.defects import BLOB, CLUSTER, DEAD, HOT, TELEGRAPH
+from apero_dask.simulator.detector import full_from_raw, raw_from_full, static_detector
 from tests.simulator.darkroom import GAIN, MINI, SMALL, amplifier, inner, only, record, spec_of
 
 PIXELS = (MINI.raw_rows - 8) * (MINI.raw_columns - 8)

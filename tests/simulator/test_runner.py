@@ -173,7 +173,7 @@ def geometry_file(folder: Path, tables: bool = True, **changes: str) -> Path:
     return config
 
 
-def wrong_toml(folder: Path, text: str) -> tuple[str, ...]:
+def written(folder: Path, text: str) -> tuple[str, ...]:
     (folder / "wrong.toml").write_text(text)
     return ("--config", str(folder / "wrong.toml"))
 
@@ -184,7 +184,7 @@ WRONG = {
         "gain = -0.999, a positive number was expected",
     ),
     "orders leave the detector": (
-        lambda d: wrong_toml(d, TINY.replace("545", "470")),
+        lambda d: written(d, TINY.replace("545", "470")),
         "leaves the detector",
     ),
     "missing table": (
@@ -193,30 +193,30 @@ WRONG = {
     ),
     "unknown campaign": (lambda d: ("--campaign", "wroked"), "expected one of 'demo', 'worked'"),
     "unknown instrument": (lambda d: ("--instrument", "NIRPS"), "'NIRPS': expected one of SPIROU"),
-    "not TOML": (lambda d: wrong_toml(d, "instrument = SPIROU"), "is not valid TOML"),
+    "not TOML": (lambda d: written(d, "instrument = SPIROU"), "is not valid TOML"),
     "no such configuration": (lambda d: ("--config", d / "none.toml"), "does not exist"),
     "unknown key": (
-        lambda d: wrong_toml(d, "[detector]\nhot_fracton = 0.1"),
+        lambda d: written(d, "[detector]\nhot_fracton = 0.1"),
         "Unknown key 'hot_fracton' in [detector] of the simulator configuration; did you mean 'hot_fraction'",
     ),
     "fraction above one": (
-        lambda d: wrong_toml(d, "[detector]\nhot_fraction = 2.0"),
+        lambda d: written(d, "[detector]\nhot_fraction = 2.0"),
         "detector.hot_fraction = 2.0: expected at most 0.2",
     ),
     "negative dark current": (
-        lambda d: wrong_toml(d, "[detector]\ndark_median = -1.0"),
+        lambda d: written(d, "[detector]\ndark_median = -1.0"),
         "detector.dark_median = -1.0: expected at least 0",
     ),
     "range upside down": (
-        lambda d: wrong_toml(d, "[detector]\ncosmic_track_px = [30, 1]"),
+        lambda d: written(d, "[detector]\ncosmic_track_px = [30, 1]"),
         "expected the smaller value first",
     ),
     "text for a number": (
-        lambda d: wrong_toml(d, '[epochs]\nwalk_px = "small"'),
+        lambda d: written(d, '[epochs]\nwalk_px = "small"'),
         "epochs.walk_px = 'small': expected a number",
     ),
     "no such day": (
-        lambda d: wrong_toml(d, '[campaign]\nfirst_night = "2018-02-30"'),
+        lambda d: written(d, '[campaign]\nfirst_night = "2018-02-30"'),
         "expected a date such as 2018-09-25",
     ),
     "negative seed": (lambda d: ("--seed", "-1"), "seed = -1: expected a whole number from 0"),
@@ -317,6 +317,23 @@ def test_configuration_is_printed_as_it_would_be_used(tmp_path, capsys):
     config = read_config(tmp_path / "shown.toml")
     assert (config.seed, config.instrument) == (7, "SPIROU_MINI")
     assert (config.campaign.name, config.campaign.nights) == ("rv", 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "instrument"),
+    [
+        ((), "SPIROU_MINI"),
+        (("--campaign", "worked"), "SPIROU"),
+        (("--campaign", "rv", "--instrument", "SPIROU"), "SPIROU"),
+        (("--config", "seed = 3"), "SPIROU_MINI"),
+        (("--config", 'instrument = "SPIROU"'), "SPIROU"),
+    ],
+)
+def test_instrument_follows_the_campaign_unless_it_is_named(tmp_path, capsys, more, instrument):
+    if more and more[0] == "--config":
+        more = written(tmp_path, more[1])
+    assert run("--show-config", *more) == 0
+    assert f'instrument = "{instrument}"' in capsys.readouterr().out
 
 
 def test_campaigns_are_listed(capsys):

@@ -13,7 +13,8 @@ from astropy.io import fits
 from apero_dask.simulator.archive import StorageError
 from apero_dask.simulator.cli import main
 from apero_dask.simulator.config import read_config
-from apero_dask.simulator.detector import HOT, REFERENCE, full_from_raw
+from apero_dask.simulator.defects import HOT, REFERENCE
+from apero_dask.simulator.detector import full_from_raw
 from apero_dask.simulator.runner import campaign_of
 from apero_dask.simulator.spec import FrameSpec
 from apero_dask.simulator.truth import HEADER_CARDS, Truth, read_campaign, read_stars, total_velocity
