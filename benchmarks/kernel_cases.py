@@ -167,10 +167,36 @@ def traces() -> Iterator[Case]:
     yield "centroids of 147 traces", lambda: trace.centroids(image, var, guess, 8.0)
 
 
+def extraction() -> Iterator[Case]:
+    from apero_kernels import extract
+
+    image, _ = cal_frame()
+    profile = np.nan_to_num(image, nan=100.0)
+    var = np.full_like(image, 400.0)
+    total = var + profile
+    # Windows of AB, A, B and C: 33, 17, 17 and 15 rows.
+    jobs = []
+    for below, offset in ((16, 30), (8, 39), (8, 21), (7, 3)):
+        first, height = extract.windows(np.arange(49) * 60.0 + offset + 30, below, below)
+        jobs.append((first, height, np.empty((49, NX)), np.empty((49, NX))))
+
+    def optimal() -> None:
+        for first, height, flux, flux_var in jobs:
+            extract.optimal(image, var, profile, first, height, flux, flux_var, photon=1.15)
+
+    def two_step() -> None:
+        for first, height, flux, flux_var in jobs:
+            extract.two_step(image, total, profile, first, height, flux, flux_var)
+
+    yield "four fibres, variance weights", optimal
+    yield "four fibres, reference estimate", two_step
+
+
 GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "preprocessing": preprocessing,
     "statistics": statistics,
     "scattered": scattered,
     "traces": traces,
     "straighten": straighten,
+    "extraction": extraction,
 }

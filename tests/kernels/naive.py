@@ -401,3 +401,63 @@ def centroid(column, var, guess, half, passes):
         if abs(step) < 1e-6:
             break
     return [centre, noise, flux, np.sqrt(square) if square > 0 else np.nan]
+
+
+# Extraction
+
+
+def _window(image, profile, first, height, x):
+    rows = np.arange(first, first + height)
+    inside = (rows >= 0) & (rows < image.shape[0])
+    data, shape = np.full(height, np.nan), np.full(height, np.nan)
+    data[inside], shape[inside] = image[rows[inside], x], profile[rows[inside], x]
+    use = np.isfinite(data) & np.isfinite(shape)
+    shape = np.where(np.isfinite(shape), shape, 0.0)
+    total = sum(shape)
+    shape = shape / total if total > 0 else np.full(height, 1.0 / height)
+    return np.where(np.isfinite(data), data, 0.0), shape, use, np.where(inside, rows, 0)
+
+
+def optimal(image, var, profile, first, height, photon, passes, cut):
+    flux, flux_var = np.full((2, image.shape[1]), np.nan)
+    rejected = 0
+    for x in range(image.shape[1]):
+        d, p, use, rows = _window(image, profile, first, height, x)
+        v0 = var[rows, x].astype(float)
+        use = use & (v0 > 0)
+        f = np.sum(d[use] * p[use]) / np.sum(p[use] ** 2) if np.sum(p[use] ** 2) > 0 else 0.0
+        for step in range(passes + 1):
+            if step and cut > 0 and use.any():
+                v = v0 + photon * np.maximum(f * p, 0)
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    square = np.where(use, (d - f * p) ** 2 / v, 0.0)
+                if square.max() > cut**2:
+                    use[np.argmax(square)] = False
+                    rejected += 1
+            v = v0[use] + photon * np.maximum(f * p[use], 0)
+            weight = np.sum(p[use] ** 2 / v)
+            f = np.sum(p[use] * d[use] / v) / weight if weight > 0 else 0.0
+        if p[use].sum() >= 0.5 and weight > 0:
+            flux[x], flux_var[x] = f, 1 / weight
+    return flux, flux_var, rejected
+
+
+def two_step(image, var, profile, first, height, cut):
+    flux, flux_var = np.full((2, image.shape[1]), np.nan)
+    rejected = 0
+    for x in range(image.shape[1]):
+        d, p, use, rows = _window(image, profile, first, height, x)
+        if cut > 0 and use.any():
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratio = d / p
+            a = percentile(ratio[use & np.isfinite(ratio)], 50)
+            r = np.abs(d - a * p)
+            typical = percentile(r[use], 50) if np.isfinite(a) else np.nan
+            for j in np.flatnonzero(use):
+                if r[j] > 0 and not r[j] < cut * typical:
+                    use[j] = False
+                    rejected += 1
+        if p[use].sum() >= 0.5 and np.sum(p[use] ** 2) > 0:
+            flux[x] = np.sum(p[use] * d[use]) / np.sum(p[use] ** 2)
+            flux_var[x] = np.sum(p[use] ** 2 * var[rows[use], x]) / np.sum(p[use] ** 2) ** 2
+    return flux, flux_var, rejected
