@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; choose another place.", file=sys.stderr)
+        print(f"{error.filename}: {error.strerror}; check its permissions or choose another place.", file=sys.stderr)
         return 5
 
 

@@ -21,10 +21,18 @@ RUNNING = "running"
 
 
 def invocations(log: Path) -> list[str]:
-    """Names of the invocations that left an event stream, oldest first."""
-    if not log.is_dir():
+    """Names of the invocations that left an event stream, oldest first.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be read.
+    """
+    try:
+        folders = sorted(log.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path.parent.name for path in log.glob(f"*/{EVENTS_FILE}"))
+    return [folder.name for folder in folders if (folder / EVENTS_FILE).is_file()]
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
