@@ -47,7 +47,8 @@ def run(line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Na
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         print(
-            f"Cannot go on: {error.strerror or error}{place}. Nothing finished is lost; the same command continues.",
+            f"Cannot go on: {error.strerror or error}{place}. "
+            "Nothing finished is lost; the same command continues.",
             file=sys.stderr,
         )
     return EXIT_STOPPED

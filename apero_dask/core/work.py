@@ -87,7 +87,7 @@ class Work:
     science: str = ""
     reference: str = ""
     volatile: tuple[tuple[str, str], ...] = ()
-    """Header values fixed by the driver when the run was first submitted: date and process of the invocation."""
+    """Header values fixed by the driver for the whole invocation: its date and process."""
     threads: int = 1
     memory_mb: int = 0
     """Memory the run is scheduled with."""
@@ -128,7 +128,7 @@ class TaskOutcome:
     messages: tuple[tuple[str, str], ...] = ()
     """(code, text) of run-time messages."""
     cause: str = ""
-    """Why a run must be looked at again: ``deferred``, ``damaged``, ``transient``, ``memory``, ``storage``."""
+    """Why it must be looked at again: ``deferred``, ``damaged``, ``transient``, ``memory``, ``storage``."""
     damaged: tuple[str, ...] = ()
     """Inputs whose content differs from what their producer wrote."""
     error: str = ""

@@ -2,7 +2,8 @@
 
 Two ways lead to the same work.  *Resolved*: every outcome before the run is known to the driver.
 *Optimistic*: the run is submitted behind others that have not ended, and assumes that they will all pass; the
-worker completes it with their outcomes, or answers ``deferred`` when one did not pass.  The resolver then decides.
+worker completes it with their outcomes, or answers ``deferred`` when one did not pass.
+The resolver then decides.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def dependants(plan: Plan, keys: Collection[str], snapshot: Snapshot) -> set[str
     orders carry no data.
     """
     reached = set(keys)
-    identities = {plan.by_key[key].identity() for key in keys if isinstance(plan.by_key[key], Task)}
+    identities = {item.identity() for key in keys if isinstance(item := plan.by_key[key], Task)}
     for key in check_acyclic(plan):
         item = plan.by_key[key]
         if key in reached or (isinstance(item, Node) and item.kind != "model"):

@@ -76,7 +76,7 @@ def run_line(task: Task) -> str:
 
 
 def table(plan: Plan) -> list[str]:
-    """Every step of every request with its number of runs, and the reason wherever there is something to say."""
+    """Every step with its number of runs, and the reason wherever there is none or frames were left out."""
     skipped: dict[tuple[int, str], int] = {}
     for task in plan.tasks:
         if task.state is not State.PLANNED:

@@ -26,12 +26,12 @@ CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS invocations (
     invocation TEXT PRIMARY KEY, command TEXT NOT NULL, run_name TEXT NOT NULL, instrument TEXT NOT NULL,
-    started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', status INTEGER, finished INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 1);
+    started TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '', status INTEGER,
+    finished INTEGER NOT NULL DEFAULT 0,    attempts INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE IF NOT EXISTS runs (
     invocation TEXT NOT NULL, key TEXT NOT NULL, short TEXT NOT NULL, place TEXT NOT NULL, stem TEXT NOT NULL,
-    identity TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL,
-    cpu_s REAL NOT NULL, peak_mb REAL NOT NULL, log TEXT NOT NULL, PRIMARY KEY (invocation, key));
+    identity TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, error TEXT NOT NULL,
+    wall_s REAL NOT NULL,    cpu_s REAL NOT NULL, peak_mb REAL NOT NULL, log TEXT NOT NULL, PRIMARY KEY (invocation, key));
 """
 
 
@@ -96,7 +96,7 @@ class Store:
     def _connected(self, fresh: bool) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
         try:
-            # No write-ahead log: its shared memory does not work on network file systems, and readers are few.
+            # No write-ahead log: its shared memory does not work on network file systems.
             db.execute("PRAGMA journal_mode = TRUNCATE")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA quick_check").fetchone()
@@ -132,7 +132,7 @@ class Store:
     # -- markers ----------------------------------------------------------------------------
 
     def reconcile(self) -> int:
-        """Take up markers that were left after the last commit, drop those whose file is gone; number changed."""
+        """Take up markers left after the last commit, drop those whose file is gone; number changed."""
         known = {row[0] for row in self._db.execute("SELECT identity FROM markers")}
         base = self.log / FOLDER
         there: set[str] = set()
@@ -191,7 +191,8 @@ class Store:
         """Note the start of an invocation, or that it is continued."""
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO invocations (invocation, command, run_name, instrument, started) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO invocations (invocation, command, run_name, instrument, started) "
+                "VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (invocation) DO UPDATE SET attempts = attempts + 1, ended = '', status = NULL",
                 (invocation, command, run_name, instrument, started),
             )
@@ -215,7 +216,7 @@ class Store:
         return row[0] if row else None
 
     def add_outcomes(self, invocation: str, rows: Iterable[tuple[TaskOutcome, str, str, str]]) -> None:
-        """Store how runs ended: (outcome, short, night or object, stem), and their markers, in one transaction."""
+        """Store how runs ended: (outcome, short, night or object, stem), with their markers, at once."""
         listed = list(rows)
         found = [
             marker
