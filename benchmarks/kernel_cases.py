@@ -192,6 +192,30 @@ def extraction() -> Iterator[Case]:
     yield "four fibres, reference estimate", two_step
 
 
+def line_fits() -> Iterator[Case]:
+    from apero_kernels import lines
+
+    rng = np.random.default_rng(6)
+    x = np.arange(NX)
+    order, start, reach = [], [], []
+    spectra = np.empty((49, NX))
+    for o in range(49):
+        # Spacing 5.1 px in the bluest order to 13.2 px in the reddest: 26 786 peaks on the real detector.
+        spacing = 5.1 + 8.1 * o / 48
+        spectra[o] = 5e4 * (0.5 * (1 + np.cos(2 * np.pi * (x - 30.0) / spacing))) ** 2.0 + 500
+        centres = np.arange(30.0, NX - 30, spacing)
+        start.append(centres + rng.uniform(-0.3, 0.3, centres.size))
+        order.append(np.full(centres.size, o))
+        reach.append(np.full(centres.size, np.ceil(spacing)))
+    var = spectra + 900
+    spectra += np.sqrt(var) * rng.standard_normal(spectra.shape)
+    table = np.concatenate(order).astype(np.int64), np.concatenate(start), np.concatenate(reach)
+    yield (
+        f"{table[0].size} Fabry-Perot peaks",
+        lambda: lines.fit_lines(spectra, *table, lines.FABRY_PEROT, var=var),
+    )
+
+
 GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "preprocessing": preprocessing,
     "statistics": statistics,
@@ -199,4 +223,5 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "traces": traces,
     "straighten": straighten,
     "extraction": extraction,
+    "lines": line_fits,
 }
