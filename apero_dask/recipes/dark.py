@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 DARKS = ("DARK_DARK_TEL", "DARK_DARK_INT")
 
 MATCH_TIME_H = 2.0  # darks within this time of the first one form a group; reference pipeline
-WIDE_HALF = 32  # px; half window of the background of hot clusters, wider than any of them
-CLUSTER_LEVEL = 1.0  # ADU/s; a background above the wide one by this much is a cluster, never thermal light
 CLIP = 5.0  # sigma; a group beyond it is left out of the mean
-LIGHT_BOX = 64  # px along the dispersion over which light that varies from dark to dark is smooth
+LIGHT_BOX = 32  # px along the dispersion over which light that varies from dark to dark is smooth
+LIGHT_ERROR = 0.2  # of that light: change inside the box and response of the pixel
 TELEGRAPH_SIGMA = 5.0
 TELEGRAPH_FRAMES = 2  # frames that must be off: a single one may be an unflagged cosmic hit
 TELEGRAPH_FEWEST = 4  # frames below which nothing can be said
@@ -40,7 +39,7 @@ def cal_dark_master(ctx: RecipeContext) -> None:
     from apero_kernels.robust import median
 
     from apero_dask.io.fitswriter import Image
-    from apero_dask.recipes.imagecal import open_frames
+    from apero_dask.recipes.imagecal import CLUSTER_LEVEL, WIDE_HALF, open_frames
 
     files = open_frames(ctx, "darkfiles")
     wanted = ctx.option("filetype")
@@ -118,7 +117,7 @@ def _combine(
     import numpy as np
     from apero_kernels.stack import stack
 
-    from apero_dask.recipes.imagecal import block_rows, image_rows, variance_rows
+    from apero_dask.recipes.imagecal import block_rows, dark_background, image_rows, variance_rows
 
     rows, columns = telegraph.shape
     step = block_rows(2 * len(files), columns)
@@ -133,7 +132,7 @@ def _combine(
             stack(cube[members], means[g], variances=noise[members], out_var=errors[g])
         level, variance = clipped_mean(means, errors)
         planes["unfiltered"][part] = level
-        planes["dark"][part] = level - background(level)
+        planes["dark"][part] = level - dark_background(level)
         planes["variance"][part] = variance
         scatter = np.empty((end - first, columns), np.float32)
         middle = np.empty_like(scatter)
@@ -183,28 +182,6 @@ def clipped_mean(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray,
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
-def background(level: np.ndarray) -> np.ndarray:
-    """Smooth part along the dispersion: median of the eight neighbours on each row.
-
-    A cluster of hot pixels fills that window and would be taken for smooth light; where the median of the
-    eight lies far above that of a wide window, the wide one counts.
-
-    Parameters
-    ----------
-    level : float32[y, x]
-        Preprocessed orientation, ADU/s.
-    """
-    import numpy as np
-    from apero_kernels.running import running_median
-
-    near = np.empty_like(level)
-    running_median(level, np.array([-4, -3, -2, -1, 1, 2, 3, 4]), near)
-    wide = np.empty_like(level)
-    # Every fourth column of the window: a median of 17 values is as good against clusters as one of 65.
-    running_median(level, np.arange(-WIDE_HALF, WIDE_HALF + 1, 4), wide)
-    return np.where(near - wide > CLUSTER_LEVEL, wide, near)
-
-
 def jumping(cube: np.ndarray, variances: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """Pixels whose level differs between frames by far more than the noise, uint8[y, x].
 
@@ -228,10 +205,11 @@ def jumping(cube: np.ndarray, variances: np.ndarray, middle: np.ndarray) -> np.n
     for image, variance in zip(cube, variances, strict=True):
         away = image - middle
         light = box_medians(away, (1, LIGHT_BOX)).astype(np.float32)
-        away -= np.repeat(light, LIGHT_BOX, axis=1)[:, : away.shape[1]]
+        light = np.repeat(light, LIGHT_BOX, axis=1)[:, : away.shape[1]]
         with np.errstate(invalid="ignore"):
-            limit = np.maximum(TELEGRAPH_SIGMA * np.sqrt(variance), TELEGRAPH_LEVEL)
-            far += np.abs(away) > limit
+            sigma = np.sqrt(variance + (LIGHT_ERROR * light) ** 2)
+            limit = np.maximum(TELEGRAPH_SIGMA * sigma, TELEGRAPH_LEVEL)
+            far += np.abs(away - light) > limit
     return (far >= TELEGRAPH_FRAMES).astype(np.uint8)
 
 

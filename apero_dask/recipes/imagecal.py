@@ -19,6 +19,9 @@ MIN_CORRELATION = 0.99  # of a file with the median of its group; reference pipe
 SAMPLE_STEP = 16  # every so many rows enter the correlation: 1e6 pixels at full size are plenty
 BLOCK_BYTES = 64_000_000  # memory of one block of rows of all files, each of image and variance
 
+WIDE_HALF = 32  # px; half window of the background of hot clusters, wider than any of them
+CLUSTER_LEVEL = 1.0  # ADU/s; a background above the wide one by this much is a cluster, never thermal light
+
 PP_IMAGE = 1
 PP_VARIANCE = "VARIANCE"
 PP_MASK = "MASK"
@@ -201,3 +204,25 @@ def calibrated_frame(ctx: RecipeContext, plane: np.ndarray, factor: float = 1.0)
     out = np.empty((i.ny, i.nx), plane.dtype if plane.dtype.kind == "f" else np.float32)
     cut_to_cal(plane if plane.dtype.kind == "f" else plane.astype(np.float32), i.x0, i.y0, out, factor)
     return out
+
+
+def dark_background(level: np.ndarray) -> np.ndarray:
+    """Smooth part along the dispersion: median of the eight neighbours on each row.
+
+    A cluster of hot pixels fills that window and would be taken for smooth light; where the median of the
+    eight lies far above that of a wide window, the wide one counts.
+
+    Parameters
+    ----------
+    level : float32[y, x]
+        Preprocessed orientation, ADU/s.
+    """
+    import numpy as np
+    from apero_kernels.running import running_median
+
+    near = np.empty_like(level)
+    running_median(level, np.array([-4, -3, -2, -1, 1, 2, 3, 4]), near)
+    wide = np.empty_like(level)
+    # Every fourth column of the window: a median of 17 values is as good against clusters as one of 65.
+    running_median(level, np.arange(-WIDE_HALF, WIDE_HALF + 1, 4), wide)
+    return np.where(near - wide > CLUSTER_LEVEL, wide, near)
