@@ -38,8 +38,7 @@ class Archive:
 
     def raw(self, spec: FrameSpec) -> Path:
         """Raw file of an exposure."""
-        stem = f"frame{spec.identifier[:7]}" if "misnamed" in spec.faults else spec.identifier
-        return self.root / "raw" / spec.obs_dir / f"{stem}.fits"
+        return self.root / raw_name(spec)
 
     def truth(self, spec: FrameSpec) -> Path:
         """Truth file of an exposure."""
@@ -54,6 +53,12 @@ class Archive:
     def objects(self) -> Path:
         """Object table for the reduction."""
         return self.root / "assets" / "objects.csv"
+
+
+def raw_name(spec: FrameSpec) -> str:
+    """Raw file of an exposure below the root, with forward slashes."""
+    stem = f"frame{spec.identifier[:7]}" if "misnamed" in spec.faults else spec.identifier
+    return f"raw/{spec.obs_dir}/{stem}.fits"
 
 
 @contextlib.contextmanager
@@ -140,14 +145,13 @@ def read_record(archive: Archive) -> dict[str, str] | None:
     return {row["file"]: row["digest"] for row in rows}
 
 
-def short_record(archive: Archive, specs: Sequence[FrameSpec], digests: Sequence[str]) -> str:
+def short_record(specs: Sequence[FrameSpec], digests: Sequence[str]) -> str:
     """Record of an archive of headers: files and digests only."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "dprtype", "index", "faults", "digest"))
     for spec, digest in zip(specs, digests, strict=True):
-        name = archive.raw(spec).relative_to(archive.root).as_posix()
-        writer.writerow((name, spec.dprtype, spec.index, " ".join(spec.faults), digest))
+        writer.writerow((raw_name(spec), spec.dprtype, spec.index, " ".join(spec.faults), digest))
     return out.getvalue()
 
 
@@ -183,10 +187,7 @@ def check_carry_on(archive: Archive, specs: Sequence[FrameSpec], digests: Sequen
         Raw frames of unknown origin, or of another configuration.
     """
     record = read_record(archive)
-    wanted = {
-        archive.raw(spec).relative_to(archive.root).as_posix(): digest
-        for spec, digest in zip(specs, digests, strict=True)
-    }
+    wanted = {raw_name(spec): digest for spec, digest in zip(specs, digests, strict=True)}
     if record is None:
         raw = archive.root / "raw"
         frames = (path for path in raw.rglob("*.fits*") if not path.name.startswith("."))

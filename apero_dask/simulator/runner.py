@@ -20,6 +20,7 @@ from apero_dask.simulator.archive import (
     check_carry_on,
     frame_digest,
     object_table,
+    raw_name,
     remove_leftovers,
     short_record,
     write_file,
@@ -97,7 +98,7 @@ def run_headers(config: SimulatorConfig, archive: Archive, workers: int, progres
     campaign = campaign_of(config, velocities=False)
     camera = camera_of(config)
     digests = _digests(config, campaign, "headers")
-    record = short_record(archive, campaign.frames, digests)
+    record = short_record(campaign.frames, digests)
     todo = _prepare(config, archive, campaign, digests, record)
     # One task per night: a header takes less time than handing it to another process.
     nights: dict[str, list[FrameSpec]] = {}
@@ -136,7 +137,7 @@ def run_campaign(config: SimulatorConfig, archive: Archive, workers: int, progre
     campaign = campaign_of(config)
     geometry, _ = load_instrument(config.instrument, config.geometry)
     digests = _digests(config, campaign, "frames")
-    record = campaign_table(archive, campaign.frames, digests)
+    record = campaign_table(campaign.frames, digests)
     todo = _prepare(config, archive, campaign, digests, record)
     if config.output.truth:
         write_file(archive.truth_folder / "stars.csv", [star_table(campaign.stars).encode()])
@@ -224,8 +225,8 @@ def _prepare(
     for night in nights:
         remove_leftovers(archive.root / "raw" / night)
         remove_leftovers(archive.truth_folder / night)
-    present = {night: _names(archive, night) for night in nights}
-    return [spec for spec in campaign.frames if archive.raw(spec).name not in present[spec.obs_dir]]
+    present = {f"raw/{night}/{name}" for night in nights for name in _names(archive, night)}
+    return [spec for spec in campaign.frames if raw_name(spec) not in present]
 
 
 def _names(archive: Archive, night: str) -> set[str]:

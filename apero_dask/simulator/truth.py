@@ -35,7 +35,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apero_dask.simulator.archive import RECORD, Archive, StorageError, write_file
+from apero_dask.simulator.archive import RECORD, StorageError, raw_name, write_file
 from apero_dask.simulator.cards import BLOCK, Card, header_bytes
 from apero_dask.simulator.ephemeris import SPEED_OF_LIGHT_KMS
 from apero_dask.simulator.rawfile import image_unit
@@ -104,7 +104,7 @@ def _doppler_squared(v_kms: float) -> float:
     return (1.0 + beta) / (1.0 - beta)
 
 
-def campaign_table(archive: Archive, specs: Sequence[FrameSpec], digests: Sequence[str]) -> str:
+def campaign_table(specs: Sequence[FrameSpec], digests: Sequence[str]) -> str:
     """Text of ``frames.csv``; floats are written so that reading them gives the same bits."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -112,7 +112,7 @@ def campaign_table(archive: Archive, specs: Sequence[FrameSpec], digests: Sequen
     for spec, digest in zip(specs, digests, strict=True):
         writer.writerow(
             [
-                archive.raw(spec).relative_to(archive.root).as_posix(),
+                raw_name(spec),
                 *(getattr(spec, name) for name in _PLAIN),
                 *(getattr(spec.affine, name) for name in _AFFINE),
                 spec.target.name if spec.target else "",
