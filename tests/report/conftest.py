@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.report.reduction import Answer, Root, archive
 
+STAR = "2320031o"
+"""Frame whose extraction fails."""
+_MADE: dict[str, tuple[Root, Answer]] = {}
+"""Reductions of this session; the fixtures below exist once for every folder that imports them."""
+
+
+def once(name: str, make: Callable[[], tuple[Root, Answer]]) -> tuple[Root, Answer]:
+    """Result of ``make``, called once per session."""
+    if name not in _MADE:
+        _MADE[name] = make()
+    return _MADE[name]
+
 
 @pytest.fixture(scope="session")
 def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Root:
     """Raw frames only."""
-    return archive(tmp_path_factory.mktemp("archive") / "root")
+    place = tmp_path_factory.getbasetemp() / "small_archive"
+    return once("raw", lambda: (archive(place), Answer(0, "", "")))[0]
 
 
 @pytest.fixture(scope="session")
 def good_once(raw_root: Root, tmp_path_factory: pytest.TempPathFactory) -> tuple[Root, Answer]:
     """Reduction in which everything passed; not to be changed."""
-    root = raw_root.copy(tmp_path_factory.mktemp("good") / "root")
-    return root, root.reduce()
+
+    def make() -> tuple[Root, Answer]:
+        root = raw_root.copy(tmp_path_factory.mktemp("good") / "root")
+        return root, root.reduce()
+
+    return once("good", make)
 
 
 @pytest.fixture(scope="session")
 def failed_once(raw_root: Root, tmp_path_factory: pytest.TempPathFactory) -> tuple[Root, Answer]:
     """Reduction in which the extraction of one frame and the bad pixels of the night fail."""
-    root = raw_root.copy(tmp_path_factory.mktemp("failed") / "root")
-    root.faults(
-        **{f"EXTOBJ_2018__09__25_{STAR}": {"kind": "error"}, "BAD": {"kind": "qc"}},
-    )
-    return root, root.reduce()
 
+    def make() -> tuple[Root, Answer]:
+        root = raw_root.copy(tmp_path_factory.mktemp("failed") / "root")
+        root.faults(**{f"EXTOBJ_2018__09__25_{STAR}": {"kind": "error"}, "BAD": {"kind": "qc"}})
+        return root, root.reduce()
 
-STAR = "2320031o"
+    return once("failed", make)
 
 
 @pytest.fixture

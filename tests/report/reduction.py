@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,9 +142,19 @@ class Root:
         """Call one of the looking commands."""
         return captured(tools, [*arguments, "--data", str(self.path)])
 
-    def copy(self, place: Path) -> Root:
-        """Copy of the whole root; what was a link is a copy with the same time."""
-        shutil.copytree(self.path, place, symlinks=True)
+    def copy(self, place: Path, linked: bool = True) -> Root:
+        """Copy of the whole root.
+
+        With ``linked`` frames and products are hard links: quick, but never to be changed in place.
+        """
+
+        def copied(source: str, target: str) -> None:
+            if linked and source.endswith(".fits"):
+                os.link(source, target)
+            else:
+                shutil.copy2(source, target)
+
+        shutil.copytree(self.path, place, copy_function=copied)
         return Root(place)
 
 

@@ -311,7 +311,7 @@ def for_everybody(root: Root) -> Iterator[Root]:
     """Copy that everybody can read and nobody can write."""
     folder = Path(tempfile.mkdtemp(prefix="read_only_"))
     try:
-        copied = root.copy(folder / "root")
+        copied = root.copy(folder / "root", linked=False)
         folder.chmod(0o755)
         for path in [copied.path, *copied.path.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
