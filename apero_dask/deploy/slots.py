@@ -11,7 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processors() -> int:
-    """Processors of this process by affinity, container quota and batch allocation, not the machine's total."""
+    """Processors this process may use: affinity, container quota and batch allocation count."""
     count = len(os.sched_getaffinity(0))
     quota = _cgroup_quota()
     if quota is not None:

@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS invocations (
 CREATE TABLE IF NOT EXISTS runs (
     invocation TEXT NOT NULL, key TEXT NOT NULL, short TEXT NOT NULL, place TEXT NOT NULL, stem TEXT NOT NULL,
     identity TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, error TEXT NOT NULL,
-    wall_s REAL NOT NULL,    cpu_s REAL NOT NULL, peak_mb REAL NOT NULL, log TEXT NOT NULL, PRIMARY KEY (invocation, key));
+    wall_s REAL NOT NULL, cpu_s REAL NOT NULL, peak_mb REAL NOT NULL, log TEXT NOT NULL,
+    PRIMARY KEY (invocation, key));
 """
 
 
