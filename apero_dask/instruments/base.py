@@ -1,7 +1,7 @@
 """What the rest of the package may know about an instrument.
 
-Geometry, fibres, orders with a role, site, header conventions and frame types come from the packaged tables; no
-other module contains a detector size, an order count or the number of an order.
+Geometry, fibres, orders with a role, site, header conventions and frame types come from the packaged
+tables; no other module contains a detector size, an order count or the number of an order.
 """
 
 from __future__ import annotations

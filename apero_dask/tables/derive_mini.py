@@ -29,7 +29,7 @@ FULL_NX = 4088
 
 def read_rows(name: str) -> list[dict[str, str]]:
     """Rows of one packaged CSV table, comment lines left out."""
-    with open(HERE / name, encoding="utf-8") as stream:
+    with (HERE / name).open(encoding="utf-8") as stream:
         return list(csv.DictReader(line for line in stream if not line.startswith("#")))
 
 
@@ -48,7 +48,7 @@ def rebase(coefficients: list[float], x0: float, scale: float, nx: int) -> np.nd
 
 def derive() -> dict[str, str]:
     """Text of the three derived tables by file name."""
-    with open(HERE / "spirou_mini.toml", "rb") as stream:
+    with (HERE / "spirou_mini.toml").open("rb") as stream:
         toml = tomllib.load(stream)
     rule, nx = toml["derivation"], toml["cal"]["nx"]
     echelles, bases = toml["orders"]["echelle"], rule["trace_base"]
