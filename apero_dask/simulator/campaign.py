@@ -11,7 +11,7 @@ from apero_dask.simulator.epochs import EpochConfig, NightState, night_states
 from apero_dask.simulator.faults import inject
 from apero_dask.simulator.frametypes import frame_type
 from apero_dask.simulator.programmes import PROGRAMMES, Programme, extra_night
-from apero_dask.simulator.schedule import Exposure, Session, integration_s, lay_out
+from apero_dask.simulator.schedule import Exposure, Stretch, integration_s, lay_out
 from apero_dask.simulator.settings import ConfigError, setting
 from apero_dask.simulator.spec import FrameSpec, Target
 from apero_dask.simulator.streams import stream
@@ -110,16 +110,16 @@ def build_campaign(
     frames = config.frames or programme.frames
     first = mjd_of(config.first_night or programme.first_night)
     days = _days(programme, nights, config.spacing_d)
-    plans: list[tuple[int, tuple[Session, ...]]] = [
-        (day, programme.sessions(k, frames, first + day, site)) for k, day in enumerate(days)
+    plans: list[tuple[int, tuple[Stretch, ...]]] = [
+        (day, programme.stretches(k, frames, first + day, site)) for k, day in enumerate(days)
     ]
     if config.extra_night:
         plans.append((max(13, days[-1] + 1), extra_night(frames)))
     cycle = epochs.thermal_cycle_night or (programme.cycle_night if nights == programme.nights else 0)
     states = night_states(epochs, seed, [day for day, _ in plans], cycle)
     laid = [
-        lay_out(sessions, frame_time_s, config.overhead_s, stream(seed, "schedule", k), date_of(first + day))
-        for k, (day, sessions) in enumerate(plans)
+        lay_out(stretches, frame_time_s, config.overhead_s, stream(seed, "schedule", k), date_of(first + day))
+        for k, (day, stretches) in enumerate(plans)
     ]
     # Odometer numbers of a night begin at a round hundred, as far as the longest night lets them.
     step = 100 * -(-max(len(exposures) for exposures in laid) // 100)

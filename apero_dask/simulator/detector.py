@@ -20,7 +20,6 @@ from apero_dask.simulator.detector_config import DetectorConfig
 from apero_dask.simulator.streams import stream
 from apero_dask.simulator.tables import Geometry
 
-FULL_PIXELS = 4096 * 4096
 PIXEL_CM = 15e-4
 """Pitch of the pixels, instrument documentation."""
 
@@ -83,7 +82,7 @@ def static_detector(config: DetectorConfig, geometry: Geometry, seed: int) -> St
     shape = geometry.raw_rows, geometry.raw_columns
     area = sensitive(geometry)
     inner = area[0].stop - area[0].start, area[1].stop - area[1].start
-    scale = np.sqrt(shape[0] * shape[1] / FULL_PIXELS)
+    scale = np.sqrt(shape[0] * shape[1]) / config.nominal_side_px
 
     def random(purpose: str) -> np.random.Generator:
         return stream(seed, f"detector {purpose} {geometry.name}")

@@ -21,6 +21,14 @@ class DetectorConfig:
     photon_noise: bool = switch(True, "Poisson noise of light and dark current.")
     read_noise: bool = switch(True, "White noise of a read (level: geometry).")
     saturation: bool = switch(True, "Reads above saturation are left out of the ramp.")
+    nominal_side_px: float = setting(
+        4096.0,
+        "Side of the square detector for which the sizes of blobs and of the smooth response are given; they "
+        "scale with the side.",
+        unit="px",
+        origin="instrument",
+        above=0.0,
+    )
     dark_current: bool = switch(True, "Dark current.")
     dark_median: float = setting(0.005, "Median dark current.", unit="e-/s", minimum=0.0)
     dark_spread_dex: float = setting(
@@ -52,7 +60,7 @@ class DetectorConfig:
     blobs: bool = switch(True, "Round patches of low response.")
     blob_number: int = setting(5, "Number of patches.", minimum=0, maximum=200)
     blob_px: tuple[float, float] = setting(
-        (20.0, 80.0), "Diameters on 4096 x 4096 pixels; smaller on a smaller detector.", unit="px", above=0.0
+        (20.0, 80.0), "Diameters on a detector of the nominal side.", unit="px", above=0.0
     )
     telegraph: bool = switch(True, "Pixels that switch between two levels of dark current.")
     telegraph_fraction: float = setting(5e-4, "Fraction of such pixels.", minimum=0.0, maximum=0.2)
@@ -63,7 +71,7 @@ class DetectorConfig:
     response_smooth: float = setting(0.01, "Rms of the smooth part.", minimum=0.0, maximum=0.3)
     response_scale_px: float = setting(
         300.0,
-        "Length of the smooth part on 4096 pixels; shorter on a smaller detector.",
+        "Length of the smooth part on a detector of the nominal side.",
         unit="px",
         above=0.0,
     )

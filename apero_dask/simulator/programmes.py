@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from apero_dask.simulator.ephemeris import Site, sidereal_deg
-from apero_dask.simulator.schedule import EVENING_FLATS_H, MORNING_FLATS_H, Block, Session
+from apero_dask.simulator.schedule import EVENING_FLATS_H, MORNING_FLATS_H, Block, Stretch
 from apero_dask.simulator.targets import (
     GAMSCT,
     GL699,
@@ -37,7 +37,7 @@ class Programme:
     first_night: str
     span_d: int
     """Days from the first to the last night of the default campaign; 0 = consecutive nights."""
-    sessions: Callable[[int, int, int, Site], tuple[Session, ...]]
+    stretches: Callable[[int, int, int, Site], tuple[Stretch, ...]]
     """(night number from 0, exposures of the science target, MJD of the night, site) -> the night."""
     orbit: Orbit | None = None
     """Replaces the orbit of the first science star."""
@@ -52,7 +52,7 @@ def evening(
     fp: int = 5,
     dark_fp: int = 2,
     hc: int = 2,
-) -> Session:
+) -> Stretch:
     """Calibrations of the afternoon; `flats` counts DARK_FLAT, FLAT_DARK and FLAT_FLAT."""
     blocks = (
         Block("DARK_DARK_INT", dark_int),
@@ -64,10 +64,10 @@ def evening(
         Block("DARK_FP", dark_fp),
         Block("HCONE_HCONE", hc),
     )
-    return Session(tuple(b for b in blocks if b.count), EVENING_FLATS_H, on_flats=True)
+    return Stretch(tuple(b for b in blocks if b.count), EVENING_FLATS_H, on_flats=True)
 
 
-def morning() -> Session:
+def morning() -> Stretch:
     """Calibrations after sunrise: no darks, no DARK_FP."""
     blocks = (
         Block("DARK_FLAT", 5),
@@ -76,7 +76,7 @@ def morning() -> Session:
         Block("FP_FP", 5),
         Block("HCONE_HCONE", 2),
     )
-    return Session(blocks, MORNING_FLATS_H, on_flats=True)
+    return Stretch(blocks, MORNING_FLATS_H, on_flats=True)
 
 
 def transit_h(star: Star, mjd: int, site: Site, earliest: float = 5.2, latest: float = 14.6) -> float:
@@ -87,46 +87,46 @@ def transit_h(star: Star, mjd: int, site: Site, earliest: float = 5.2, latest: f
     return min(max(min(hours, key=lambda h: abs(h - middle)), earliest), latest)
 
 
-def _worked(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...]:
+def _worked(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     """Three different nights, repeated when more are asked for."""
     if night % 3 == 0:
         return (
             evening(),
-            Session((Block("OBJ_DARK", 1, PEG59), Block("OBJ_FP", 1, GAMSCT)), HOT_STARS_H),
-            Session((Block("OBJ_FP", frames, GL699), Block("DARK_FP_SKY", 1, sky_near(GL699))), SCIENCE_H),
+            Stretch((Block("OBJ_DARK", 1, PEG59), Block("OBJ_FP", 1, GAMSCT)), HOT_STARS_H),
+            Stretch((Block("OBJ_FP", frames, GL699), Block("DARK_FP_SKY", 1, sky_near(GL699))), SCIENCE_H),
             morning(),
         )
     if night % 3 == 1:
         return (
             evening(),
-            Session((Block("OBJ_DARK", 1, PEG59),), HOT_STARS_H),
-            Session((Block("POLAR_FP", frames, GL699, subsequence=4),), SCIENCE_H),
-            Session((Block("OBJ_DARK", 2, TOI442),), 13.0),
+            Stretch((Block("OBJ_DARK", 1, PEG59),), HOT_STARS_H),
+            Stretch((Block("POLAR_FP", frames, GL699, subsequence=4),), SCIENCE_H),
+            Stretch((Block("OBJ_DARK", 2, TOI442),), 13.0),
         )
     return (
         evening(dark_tel=0),
-        Session((Block("OBJ_FP", 1, GAMSCT), Block("OBJ_FP", 1, ZETVIR)), HOT_STARS_H),
-        Session((Block("OBJ_FP", frames, GL699),), SCIENCE_H),
+        Stretch((Block("OBJ_FP", 1, GAMSCT), Block("OBJ_FP", 1, ZETVIR)), HOT_STARS_H),
+        Stretch((Block("OBJ_FP", frames, GL699),), SCIENCE_H),
         morning(),
     )
 
 
-def extra_night(frames: int) -> tuple[Session, ...]:
+def extra_night(frames: int) -> tuple[Stretch, ...]:
     """An evening set and one science target: the night by which the worked archive grows."""
-    return (evening(), Session((Block("OBJ_FP", frames, GL699),), SCIENCE_H))
+    return (evening(), Stretch((Block("OBJ_FP", frames, GL699),), SCIENCE_H))
 
 
-def _demo(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...]:
+def _demo(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     """Short calibration sets; DARK_FP on the first night only; the second night is polarimetric."""
     science = "POLAR_FP" if night % 3 == 1 else "OBJ_FP"
     return (
         evening(flats=(3, 3, 5), dark_fp=2 if night == 0 else 0),
-        Session((Block("OBJ_DARK", 1, PEG59), Block("OBJ_FP", 1, GAMSCT)), HOT_STARS_H),
-        Session((Block(science, frames, GL699, subsequence=4),), SCIENCE_H),
+        Stretch((Block("OBJ_DARK", 1, PEG59), Block("OBJ_FP", 1, GAMSCT)), HOT_STARS_H),
+        Stretch((Block(science, frames, GL699, subsequence=4),), SCIENCE_H),
     )
 
 
-def _rv(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...]:
+def _rv(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     """One calibration set, one exposure of each of two hot stars and the science target near transit."""
     first, second = sorted((PEG59, GAMSCT), key=lambda star: transit_h(star, mjd, site))
     blocks = [(transit_h(star, mjd, site), Block("OBJ_FP", 1, star)) for star in (first, second)]
@@ -134,11 +134,11 @@ def _rv(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...]:
     sky = sorted(blocks, key=lambda item: item[0])
     return (
         evening(flats=(3, 3, 5), dark_fp=2 if night == 0 else 0),
-        *(Session((block,), hour) for hour, block in sky),
+        *(Stretch((block,), hour) for hour, block in sky),
     )
 
 
-def _survey(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...]:
+def _survey(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     """Full calibrations, two hot stars and four M dwarfs out of forty, a quarter of `frames` on each."""
     stars = [grid_star((4 * night + i) % 40 + 1) for i in range(4)]
     counts = [(frames + 3 - i) // 4 for i in range(4)]
@@ -151,7 +151,7 @@ def _survey(night: int, frames: int, mjd: int, site: Site) -> tuple[Session, ...
     ]
     return (
         evening(),
-        Session(
+        Stretch(
             (Block("OBJ_DARK", 1, hot[night % 3]), Block("OBJ_FP", 1, hot[(night + 1) % 3]), *blocks), 4.8
         ),
         morning(),
@@ -168,7 +168,7 @@ PROGRAMMES: dict[str, Programme] = {
             frames=4,
             first_night="2018-09-25",
             span_d=0,
-            sessions=_demo,
+            stretches=_demo,
             # Large and short, so that three nights of a small instrument show it.
             orbit=Orbit(gamma_kms=-110.1, k_ms=150.0, period_d=2.6, omega_deg=30.0),
         ),
@@ -179,7 +179,7 @@ PROGRAMMES: dict[str, Programme] = {
             frames=4,
             first_night="2018-09-25",
             span_d=0,
-            sessions=_worked,
+            stretches=_worked,
         ),
         Programme(
             "rv",
@@ -188,7 +188,7 @@ PROGRAMMES: dict[str, Programme] = {
             frames=4,
             first_night="2019-01-25",
             span_d=300,
-            sessions=_rv,
+            stretches=_rv,
             cycle_night=21,
         ),
         Programme(
@@ -198,7 +198,7 @@ PROGRAMMES: dict[str, Programme] = {
             frames=4,
             first_night="2018-09-25",
             span_d=0,
-            sessions=_demo,
+            stretches=_demo,
         ),
         Programme(
             "survey",
@@ -207,7 +207,7 @@ PROGRAMMES: dict[str, Programme] = {
             frames=50,
             first_night="2018-09-25",
             span_d=0,
-            sessions=_survey,
+            stretches=_survey,
         ),
     )
 }

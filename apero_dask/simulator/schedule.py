@@ -33,14 +33,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Stretch:
     """Blocks taken without a pause."""
 
     blocks: tuple[Block, ...]
     hour: float
     """UT of the start, or of the middle of the flats."""
     on_flats: bool = False
-    """`hour` is the mean mid-exposure time of the flats of the session."""
+    """`hour` is the mean mid-exposure time of the flats of the stretch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def integration_s(nreads: int, frame_time_s: float) -> float:
 
 
 def lay_out(
-    sessions: tuple[Session, ...],
+    stretches: tuple[Stretch, ...],
     frame_time_s: float,
     overhead_s: tuple[float, float],
     random: np.random.Generator,
@@ -74,7 +74,7 @@ def lay_out(
 
     Parameters
     ----------
-    sessions : in order of time; one that is due before the last has ended starts when it has
+    stretches : in order of time; one that is due before the last has ended starts when it has
     frame_time_s : time of one read
     overhead_s : set-up and read-out time before an integration, drawn uniformly between the two
     random : stream of this night
@@ -92,10 +92,10 @@ def lay_out(
     """
     night_exposures: list[Exposure] = []
     now = 0.0
-    for session in sessions:
+    for stretch in stretches:
         placed: list[Exposure] = []
         t = 0.0
-        for block in session.blocks:
+        for block in stretch.blocks:
             nreads = block.nreads or frame_type(block.dprtype).nreads
             exptime = integration_s(nreads, frame_time_s)
             full = block.subsequence or block.count
@@ -110,8 +110,8 @@ def lay_out(
                 t = end + float(gaps[i]) / 86400.0
         if not placed:
             continue
-        start = session.hour / 24.0
-        if session.on_flats:
+        start = stretch.hour / 24.0
+        if stretch.on_flats:
             flats = [e.end - e.exptime_s / 172800.0 for e in placed if "FLAT" in e.dprtype]
             start -= sum(flats) / len(flats) if flats else 0.0
             if start < now:
