@@ -1,0 +1,219 @@
+"""Workers are killed, stopped and poisoned while they reduce."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from apero_dask.core.outcome import State
+from apero_dask.engine.dask_backend import DaskBackend
+from apero_dask.engine.driver import Options
+from tests.engine import bed, standins
+from tests.engine.clusters import workers
+from tests.engine.test_invariance import assert_same
+
+
+def worker_pids(client: Client) -> list[int]:
+    """Process numbers of the workers the scheduler knows."""
+    return sorted(int(w["pid"]) for w in client.scheduler_info(n_workers=-1)["workers"].values() if "pid" in w)
+
+
+def pids_by_asking(client: Client) -> list[int]:
+    """Process numbers from the workers themselves."""
+    return sorted(client.run(os.getpid).values())
+
+
+class Saboteur(threading.Thread):
+    """Does something to the workers of a cluster again and again until it is told to stop."""
+
+    def __init__(self, deed: Callable[[], None], pauses: Callable[[], float]) -> None:
+        super().__init__(daemon=True)
+        self._deed, self._pauses = deed, pauses
+        self._end = threading.Event()
+        self.deeds = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._end.wait(self._pauses()):
+                self._deed()
+                self.deeds += 1
+        except Exception as error:  # looked at by whoever stops the thread
+            self.error = error
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+        assert self.error is None, self.error
+
+
+def children(parent: int) -> list[int]:
+    """Worker processes started by this process, found in the process table: the scheduler may be busy."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == parent and b"spawn_main" in command:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+SLOW_SEEDS = range(102, 120)
+
+
+@pytest.mark.parametrize("seed", [100, 101, *(pytest.param(s, marks=pytest.mark.slow) for s in SLOW_SEEDS)])
+def test_a_random_worker_is_killed_every_second(seed: int, root: Path, reference: bed.Reduced) -> None:
+    rng = random.Random(seed)
+    bed.set_faults(root, {"*": {"kind": "jitter", "seconds": 0.04}})
+
+    def kill() -> None:
+        found = children(os.getpid())
+        if len(found) >= 2:
+            os.kill(rng.choice(found), signal.SIGKILL)
+
+    with workers(2) as client:
+        saboteur = Saboteur(kill, lambda: rng.uniform(1.0, 3.0))
+        saboteur.start()
+        done = bed.reduce(root, DaskBackend(client, standins.run))
+        saboteur.stop()
+    assert saboteur.deeds >= 2
+    assert done.result.status == 0, done.counts()
+    assert_same(root, reference)
+    again = bed.reduce(root, settings=bed.with_skip(*bed.all_shorts(done.plan)))
+    assert again.result.executed == 0
+    assert bed.temporaries(root) == []
+
+
+def test_poison(root: Path, reference: bed.Reduced) -> None:
+    """A run that always kills its worker is given up after three attempts; nobody else is blamed."""
+    bed.set_faults(root, {"EXTOBJ 2018-09-25 2320031o": {"kind": "kill"}, "LOC": {"kind": "kill_once"}})
+    with workers(2) as client:
+        done = bed.reduce(root, DaskBackend(client, standins.run))
+    poison = done.of("EXTOBJ", stem="2320031o")
+    assert done.states[poison.key] is State.FAILED_WORKER
+    assert "given up after 3 attempts" in done.result.outcomes[poison.key].error
+    assert bed.executions(root)[poison.key] == 3
+    assert done.counts() == {"DONE": 271, "FAILED_WORKER": 1, "BLOCKED": 4}
+    assert done.result.status == 1
+    assert bed.temporaries(root) == []
+    # Retried later without the poison: the rest of the archive has the products of an undisturbed reduction.
+    bed.set_faults(root, {})
+    last = bed.reduce(root, settings=bed.with_skip(*bed.all_shorts(done.plan)))
+    assert last.result.status == 0
+    assert bed.contents(root) == bed.contents(reference.root)
+
+
+def test_memory_is_doubled_after_a_loss(root: Path) -> None:
+    bed.set_faults(root, {"DARKM": {"kind": "memory"}})
+    asked: list[tuple[int, int]] = []
+
+    class Noting(DaskBackend):
+        def submit(self, work, dask_key, priority, upstream):  # type: ignore[no-untyped-def]
+            if work.short == "DARKM":
+                asked.append((work.attempt, work.memory_mb))
+            super().submit(work, dask_key, priority, upstream)
+
+    with workers(1, processes=False, settings={}) as client:
+        done = bed.reduce(root, Noting(client, standins.run), options=Options(look_ahead=False))
+    assert done.state("DARKM") is State.FAILED_WORKER
+    assert [attempt for attempt, _ in asked] == [1, 2, 3]
+    first = asked[0][1]
+    most = 4000
+    assert [memory for _, memory in asked] == [min(first, most), min(2 * first, most), min(4 * first, most)]
+
+
+def test_stopped_worker_comes_back(root: Path, reference: bed.Reduced) -> None:
+    """The scheduler gives a silent worker up; the same run is then alive twice."""
+    bed.set_faults(root, {"PP": {"kind": "jitter", "seconds": 0.05}, "DARKM": {"kind": "sleep_once", "seconds": 3}})
+    with workers(2, settings={"distributed.scheduler.worker-ttl": "2s"}) as client:
+        pids = pids_by_asking(client)
+
+        def pause() -> None:
+            os.kill(pids[0], signal.SIGSTOP)
+            time.sleep(5.0)
+            os.kill(pids[0], signal.SIGCONT)
+
+        timer = threading.Timer(1.5, pause)
+        timer.start()
+        done = bed.reduce(root, DaskBackend(client, standins.run))
+        timer.join()
+        assert done.result.status == 0, done.counts()
+    assert_same(root, reference)
+    bed.reduce(root, settings=bed.with_skip(*bed.all_shorts(done.plan)))
+    assert bed.temporaries(root) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_transient_errors(seed: int, root: Path, reference: bed.Reduced) -> None:
+    bed.set_faults(root, {"*": {"kind": "transient", "share": 0.02, "seed": seed}})
+    done = bed.reduce(root)
+    assert done.result.status == 0
+    repeated = {key: n for key, n in bed.executions(root).items() if n > 1}
+    assert repeated, "no error was raised"
+    assert_same(root, reference)
+
+
+def test_transient_errors_that_do_not_end(reduced: Path, reference: bed.Reduced) -> None:
+    bed.set_faults(reduced, {"CCF 2320031o": {"kind": "transient", "share": 1.0}})
+    others = [s for s in bed.all_shorts(reference.plan) if s != "CCF"]
+    bed.forget_executions(reduced)
+    done = bed.reduce(reduced, settings=bed.with_skip(*others))
+    assert done.state("CCF", stem="2320031o") is State.FAILED_WORKER
+    assert done.counts()["DONE"] == 13
+    assert bed.executions(reduced)[done.of("CCF", stem="2320031o").key] == 3
+
+
+def test_scheduler_is_killed(root: Path, reference: bed.Reduced) -> None:
+    """A scheduler of its own dies: the reduction cannot be carried on, and the same command continues."""
+    import subprocess
+    import sys
+
+    bed.set_faults(root, {"*": {"kind": "jitter", "seconds": 0.03}})
+    address = root / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    scheduler = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address)],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not address.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        from distributed import Worker
+        from distributed.utils import LoopRunner
+
+        with Client(scheduler_file=str(address), timeout="30s") as client:
+            runner = LoopRunner(asynchronous=False)
+            runner.start()
+
+            async def begin() -> Worker:
+                return await Worker(client.scheduler.address, nthreads=1, dashboard_address=None)  # type: ignore[union-attr]
+
+            runner.run_sync(begin)
+            threading.Timer(3.0, scheduler.kill).start()
+            done = bed.reduce(root, DaskBackend(client, standins.run, use_resources=False))
+            runner.stop()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    assert done.result.status == 5
+    assert "scheduler" in done.result.stopped_by
+    assert not done.result.finished
+    assert "FAILED_WORKER" not in done.counts()
+    bed.set_faults(root, {})
+    last = bed.reduce(root)
+    assert last.result.status == 0
+    assert_same(root, reference)
