@@ -178,12 +178,11 @@ class Task:
         for kind, rule, fibres in layout(recipe, self.step.variant, self.reference):
             if rule == "object":
                 place = folder(recipe.tree_out, self.step.tier, self.obs_dir, Life.OBJECT)
-                for fibre in fibres:
-                    found.append((kind, fibre, place + KINDS[kind].file_name(self.stem, fibre)))
+                found += [(kind, f, place + KINDS[kind].file_name(self.stem, f)) for f in fibres]
                 continue
             for stem in self._stems(rule, kind):
-                for fibre in fibres:
-                    found.append((kind, fibre, f"{night}{stem}{ending(kind, fibre, self.mask)}"))
+                base = night + stem
+                found += [(kind, fibre, base + ending(kind, fibre, self.mask)) for fibre in fibres]
         return found
 
     def path(self, kind: str, fibre: str = "") -> str:
@@ -235,20 +234,16 @@ class Task:
 
     def producers(self) -> list[str]:
         """Run keys of the producers of the inputs, each once, in order."""
-        keys = dict.fromkeys(key for inputs in self.inputs for key in inputs.producers)
-        return [key for key in keys if key not in (STORED, MISSING)]
+        keys: dict[str, None] = {}
+        for inputs in self.inputs:
+            keys.update(dict.fromkeys(inputs.producers))
+        keys.pop(STORED, None)
+        keys.pop(MISSING, None)
+        return list(keys)
 
-    def record(self) -> dict[str, Any]:
-        """Plain mapping for one JSON line."""
-        return {
-            **self._head(),
-            "selects": [selection.record() for selection in self.selections],
-            **self._tail(),
-        }
-
-    def _head(self) -> dict[str, Any]:
-        """Entries of the record before the selections."""
-        step = self.step
+    def record(self, selects: Any = None) -> dict[str, Any]:
+        """Plain mapping for one JSON line; ``selects`` replaces the entry of that name if it is given."""
+        step, resources = self.step, self.step.recipe.resources
         entry: dict[str, Any] = {
             "key": self.key,
             "short": step.short,
@@ -259,31 +254,27 @@ class Task:
             entry["variant"] = step.variant
         entry["object" if self.object else "obs_dir"] = self.object or self.obs_dir
         entry["inputs"] = {inputs.argument: inputs.paths() for inputs in self.inputs}
-        refused = sum(len(inputs.refused) for inputs in self.inputs)
-        missing = sum(inputs.producers.count(MISSING) for inputs in self.inputs) - refused
-        if missing:
-            entry["missing_inputs"] = missing
+        missing = refused = 0
+        for inputs in self.inputs:
+            refused += len(inputs.refused)
+            missing += inputs.producers.count(MISSING)
+        if missing > refused:
+            entry["missing_inputs"] = missing - refused
         if refused:
             entry["refused_inputs"] = refused
         entry["options"] = dict(self.options)
         entry["outputs"] = _output_record(self.outputs())
-        return entry
-
-    def _tail(self) -> dict[str, Any]:
-        """Entries of the record after the selections."""
-        resources = self.step.recipe.resources
+        entry["selects"] = [s.record() for s in self.selections] if selects is None else selects
         depends = [*self.producers(), *self.depends]
         if self.gate:
             depends.append(self.gate)
-        entry: dict[str, Any] = {
-            "depends": depends,
-            "resources": {
-                "memory_gb": resources.memory_gb,
-                "seconds": self.seconds(),
-                "threads": resources.threads,
-            },
-            "state": self.state.value,
+        entry["depends"] = depends
+        entry["resources"] = {
+            "memory_gb": resources.memory_gb,
+            "seconds": self.seconds(),
+            "threads": resources.threads,
         }
+        entry["state"] = self.state.value
         if self.marker:
             entry["marker"] = self.marker
         return entry
@@ -291,7 +282,9 @@ class Task:
     def seconds(self) -> float:
         """Estimated duration at full frame, s."""
         resources = self.step.recipe.resources
-        files = sum(len(inputs.frames) + len(inputs.others) for inputs in self.inputs)
+        if not resources.per_input_s:
+            return resources.seconds
+        files = sum(len(inputs.producers) for inputs in self.inputs)
         return resources.seconds + resources.per_input_s * max(0, files - 1)
 
 
@@ -414,7 +407,9 @@ class Plan:
             if selects is None:
                 selects = encode([selection.record() for selection in task.selections])
                 texts[id(task.selections)] = selects
-            yield f'{encode(task._head())[:-1]},"selects":{selects},{encode(task._tail())[1:]}\n'
+            # A quoted name cannot occur inside a JSON string, where quotes are escaped.
+            line = encode(task.record(0)).replace(',"selects":0,', f',"selects":{selects},', 1)
+            yield line + "\n"
         for node in self.nodes:
             yield encode(node.record()) + "\n"
 

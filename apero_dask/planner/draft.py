@@ -90,6 +90,9 @@ class Draft:
     _stored: dict[str, list[tuple[Marker, OutputRecord]]] = field(default_factory=dict)
     _stored_of: dict[str, dict[str, list[tuple[Marker, OutputRecord]]]] = field(default_factory=dict)
     _has_template: dict[str, bool] = field(default_factory=dict)
+    _entered: dict[tuple[str, str, str], tuple[list[dict[str, str]], list[list[Task]]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         kinds = {k for recipe in self.recipes.values() for a in recipe.arguments for k in a.kinds}
@@ -272,21 +275,34 @@ class Draft:
             # A line that is switched off makes nothing; what it made before may still be used.
             return
         if recipe.group == Group.FILE:
-            frames = task.inputs[0].frames if task.inputs else ()
-            for kind, _, _ in layout(recipe, step.variant, task.reference):
-                request.made.add((kind, ""))
-                if kind in self._consumed:
-                    table = self.made.setdefault(kind, {})
-                    for frame in frames:
-                        table[frame.identifier] = task.key
-                if kind in TRANSMISSIONS:
-                    self.transmissions.setdefault(kind, []).append(task)
+            if self.settings.trigger_run:
+                request.made.update(made_keys(recipe, step.variant, task.reference))
+            tables, sets = self._tables_of(recipe, step.variant, task.reference)
+            for table in tables:
+                for frame in task.inputs[0].frames:
+                    table[frame.identifier] = task.key
+            for members in sets:
+                members.append(task)
             return
         request.made.update(made_keys(recipe, step.variant, task.reference))
         if recipe.group == Group.OBJECT:
             self.templates.setdefault(task.object, task.key)
         else:
             self.catalogue.add(task)
+
+    def _tables_of(
+        self, recipe: Recipe, variant: str, reference: str
+    ) -> tuple[list[dict[str, str]], list[list[Task]]]:
+        """Tables that a run of this variant enters: producers by frame, and sets of transmissions."""
+        key = (recipe.name, variant, reference)
+        found = self._entered.get(key)
+        if found is None:
+            kinds = [kind for kind, _, _ in layout(recipe, variant, reference)]
+            found = self._entered[key] = (
+                [self.made.setdefault(kind, {}) for kind in kinds if kind in self._consumed],
+                [self.transmissions.setdefault(kind, []) for kind in kinds if kind in TRANSMISSIONS],
+            )
+        return found
 
     def waits_for(self, request: Request, step: Step, science: str, reference: str) -> str:
         """Kind that tonight's steps should have made and did not, if a run of ``step`` cannot do without.

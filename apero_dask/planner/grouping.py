@@ -123,40 +123,48 @@ def even_in_time(frames: Sequence[RawFrame], most: int) -> list[RawFrame]:
 
     On ties the earlier frame goes.  The result is even in time and does not depend on the input order.
     """
-    return _thin(sorted(frames, key=lambda f: (f.mjdmid, f.identifier)), most, lambda frame: True)
+    ordered = sorted(frames, key=lambda f: (f.mjdmid, f.identifier))
+    left = len(ordered)
+
+    def drop(number: int) -> int:
+        return 1
+
+    kept = _thin([f.mjdmid for f in ordered], left - most, drop)
+    return canonical(ordered[i] for i in kept)
 
 
-def _thin(ordered: list[RawFrame], most: int, may_drop: Callable[[RawFrame], bool]) -> list[RawFrame]:
-    """Drop frames as in :func:`even_in_time`, only those that ``may_drop`` allows when their turn comes."""
-    n = len(ordered)
-    if n <= most:
-        return canonical(ordered)
+def _thin(times: Sequence[float], surplus: int, drop: Callable[[int], int]) -> list[int]:
+    """Positions that stay when those nearest to a neighbour in time go, one after the other.
+
+    ``times`` are sorted; ``drop`` says by how much dropping a position lowers ``surplus``, 0 if it must stay.
+    """
+    n = len(times)
     before, after = list(range(-1, n - 1)), list(range(1, n + 1))
     alive = [True] * n
 
     def distance(i: int) -> float:
-        left = ordered[i].mjdmid - ordered[before[i]].mjdmid if before[i] >= 0 else float("inf")
-        right = ordered[after[i]].mjdmid - ordered[i].mjdmid if after[i] < n else float("inf")
+        left = times[i] - times[before[i]] if before[i] >= 0 else float("inf")
+        right = times[after[i]] - times[i] if after[i] < n else float("inf")
         return min(left, right)
 
     heap = [(distance(i), i) for i in range(n)]
     heapq.heapify(heap)
-    left = n
-    while left > most and heap:
+    while surplus > 0 and heap:
         gap, i = heapq.heappop(heap)
         if not alive[i] or gap != distance(i):
             continue
-        if not may_drop(ordered[i]):
+        gain = drop(i)
+        if not gain:
             continue
         alive[i] = False
-        left -= 1
+        surplus -= gain
         if before[i] >= 0:
             after[before[i]] = after[i]
             heapq.heappush(heap, (distance(before[i]), before[i]))
         if after[i] < n:
             before[after[i]] = before[i]
             heapq.heappush(heap, (distance(after[i]), after[i]))
-    return canonical(frame for i, frame in enumerate(ordered) if alive[i])
+    return [i for i in range(n) if alive[i]]
 
 
 def subgroups(frames: Sequence[RawFrame], hours: float) -> list[list[RawFrame]]:
@@ -177,29 +185,20 @@ def fp_archive_list(frames: Sequence[RawFrame], most: int, hours: float, master_
     The sets of the master night stay: products are named after its frames and registered to them.
     """
     sets = [group for group in subgroups(frames, hours) if len(group) >= FEWEST_IN_SUBGROUP]
-    size = {frame.identifier: number for number, group in enumerate(sets) for frame in group}
-    left = {number: len(group) for number, group in enumerate(sets)}
+    owner = [number for number, group in enumerate(sets) for _ in group]
+    left = [len(group) for group in sets]
 
-    def may_drop(frame: RawFrame) -> bool:
-        number = size[frame.identifier]
-        if left[number] <= FEWEST_IN_SUBGROUP:
-            return False
-        left[number] -= 1
-        return True
+    def drop_frame(i: int) -> int:
+        if left[owner[i]] <= FEWEST_IN_SUBGROUP:
+            return 0
+        left[owner[i]] -= 1
+        return 1
 
     ordered = [frame for group in sets for frame in group]
-    kept = {frame.identifier for frame in _thin(ordered, most, may_drop)}
-    groups = [[f for f in group if f.identifier in kept] for group in sets]
-    while sum(map(len, groups)) > most:
-        droppable = [i for i, group in enumerate(groups) if group[0].obs_dir != master_night]
-        if not droppable:
-            break
-        groups.pop(min(droppable, key=lambda i: (_gap(groups, i), i)))
-    return canonical(frame for group in groups for frame in group)
+    kept = _thin([f.mjdmid for f in ordered], len(ordered) - most, drop_frame)
 
+    def drop_set(number: int) -> int:
+        return 0 if sets[number][0].obs_dir == master_night else left[number]
 
-def _gap(groups: list[list[RawFrame]], i: int) -> float:
-    centre = groups[i][0].mjdmid
-    left = centre - groups[i - 1][0].mjdmid if i else float("inf")
-    right = groups[i + 1][0].mjdmid - centre if i + 1 < len(groups) else float("inf")
-    return min(left, right)
+    remaining = set(_thin([group[0].mjdmid for group in sets], len(kept) - most, drop_set))
+    return canonical(ordered[i] for i in kept if owner[i] in remaining)

@@ -2,73 +2,76 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-
 from apero_dask.core.outcome import State
-from apero_dask.core.plan import Node, Plan, Selection, Task
-
-
-def _edges(plan: Plan) -> Iterator[tuple[str | int, str | int]]:
-    """(before, after) pairs; the shared selections of many runs are points of their own, by number."""
-    numbers: dict[int, int] = {}
-    sets: list[tuple[Selection, ...]] = []
-    for task in plan.tasks:
-        for key in task.producers():
-            yield key, task.key
-        for key in task.depends:
-            yield key, task.key
-        if task.gate:
-            yield task.gate, task.key
-        if task.selections:
-            number = numbers.get(id(task.selections))
-            if number is None:
-                number = numbers[id(task.selections)] = len(sets)
-                sets.append(task.selections)
-            yield number, task.key
-    for number, selections in enumerate(sets):
-        for source in dict.fromkeys(c.source for s in selections for c in s.candidates if c.source):
-            yield source, number
-    for node in plan.nodes:
-        for key in (*node.members, *node.fallback):
-            yield key, node.key
-        if node.after:
-            yield node.after, node.key
+from apero_dask.core.plan import MISSING, STORED, Node, Plan, Task
 
 
 def check_acyclic(plan: Plan) -> list[str]:
-    """Keys of runs and nodes, every one after everything it may depend on; ties in plan order.
+    """Keys of runs and nodes, every one after everything it may depend on; else in plan order.
+
+    Depth-first: what a run needs is placed before it.  Nearly everything is there already, because plans list
+    producers before consumers; so the work is one look per edge.
 
     Raises
     ------
     ValueError
         If the graph has a cycle or an edge to a run that does not exist: a defect of the planner.
     """
-    after: dict[str | int, list[str | int]] = {}
-    waiting: dict[str | int, int] = dict.fromkeys(plan.by_key, 0)
-    for first, second in _edges(plan):
-        after.setdefault(first, []).append(second)
-        waiting[second] = waiting.get(second, 0) + 1
-        waiting.setdefault(first, 0)
-    unknown = [key for key in waiting if isinstance(key, str) and key not in plan.by_key]
-    if unknown:
-        raise ValueError(f"the plan depends on runs it does not contain: {', '.join(sorted(unknown)[:5])}")
-    ready = deque(key for key, count in waiting.items() if count == 0)
+    placed: set[str] = set()
     order: list[str] = []
-    reached = 0
-    while ready:
-        key = ready.popleft()
-        reached += 1
-        if isinstance(key, str):
-            order.append(key)
-        for later in after.get(key, ()):
-            waiting[later] -= 1
-            if waiting[later] == 0:
-                ready.append(later)
-    if reached < len(waiting):
-        stuck = sorted(str(key) for key, count in waiting.items() if count > 0 and isinstance(key, str))
-        raise ValueError(f"the plan has a cycle through {', '.join(stuck[:5])}")
+    on_path: set[str] = set()
+    # Runs of one night share their selections: their sources are looked at once.
+    settled: set[int] = set()
+    for first in plan.by_key:
+        if first in placed:
+            continue
+        stack = [first]
+        while stack:
+            key = stack[-1]
+            if key in placed:
+                stack.pop()
+                continue
+            item = plan.by_key.get(key)
+            if item is None:
+                raise ValueError(f"the plan depends on runs it does not contain: {key}")
+            missing = _not_in(placed, item, settled)
+            if not missing:
+                placed.add(key)
+                order.append(key)
+                on_path.discard(key)
+                stack.pop()
+            elif key in on_path:
+                raise ValueError(f"the plan has a cycle through {', '.join(sorted(on_path)[:5])}")
+            else:
+                on_path.add(key)
+                stack.extend(reversed(missing))
     return order
+
+
+def _not_in(placed: set[str], item: Task | Node, settled: set[int]) -> list[str]:
+    """Keys that must be placed before a run or node and are not; shared selections are settled once."""
+    if isinstance(item, Node):
+        missing = [key for key in (*item.members, *item.fallback) if key not in placed]
+        if item.after and item.after not in placed:
+            missing.append(item.after)
+        return missing
+    missing = [
+        key
+        for inputs in item.inputs
+        for key in inputs.producers
+        if key not in placed and key not in (STORED, MISSING)
+    ]
+    missing += [key for key in item.depends if key not in placed]
+    if item.gate and item.gate not in placed:
+        missing.append(item.gate)
+    if item.selections and id(item.selections) not in settled:
+        sources = [
+            c.source for s in item.selections for c in s.candidates if c.source and c.source not in placed
+        ]
+        if not sources:
+            settled.add(id(item.selections))
+        missing += sources
+    return missing
 
 
 def critical_path(plan: Plan, order: list[str]) -> tuple[float, list[str]]:
