@@ -110,51 +110,66 @@ def _test_intercept(intercept, bias, columns, boxes, box, border, seed_limit, ex
 
 
 @kernel
-def _grow(mask, extend, seed, stack):
+def _fill(mask, y0, x0, extend, seed, stack):
     rows, columns = mask.shape
-    grown = 0
-    for y0 in range(rows):
-        for x0 in range(columns):
-            # Each seed starts a fill once: its extension bit is cleared when it is visited.
-            if mask[y0, x0] and mask[y0, x0] & seed and mask[y0, x0] & extend:
-                top = 0
-                stack[0] = y0 * columns + x0
-                mask[y0, x0] &= ~extend
-                while top >= 0:
-                    y = stack[top] // columns
-                    x = stack[top] % columns
-                    top -= 1
-                    if not mask[y, x] & seed:
-                        mask[y, x] |= seed
-                        grown += 1
-                    for step in range(4):
-                        j = y + (step == 0) - (step == 1)
-                        i = x + (step == 2) - (step == 3)
-                        if 0 <= j < rows and 0 <= i < columns and mask[j, i] & extend:
-                            mask[j, i] &= ~extend
-                            top += 1
-                            stack[top] = j * columns + i
-    return grown
+    top = 0
+    stack[0] = y0 * columns + x0
+    mask[y0, x0] &= ~extend
+    while top >= 0:
+        y = stack[top] // columns
+        x = stack[top] % columns
+        top -= 1
+        mask[y, x] |= seed
+        for step in range(4):
+            j = y + (step == 0) - (step == 1)
+            i = x + (step == 2) - (step == 3)
+            if 0 <= j < rows and 0 <= i < columns and mask[j, i] & extend:
+                mask[j, i] &= ~extend
+                top += 1
+                stack[top] = j * columns + i
 
 
 @kernel
-def _finish(mask, reads, longest, slope):
+def _grow(mask, stack):
+    # Each seed starts a fill once: its extension bit is cleared when it is visited.
+    variance = np.uint8(VARIANCE)
+    intercept = np.uint8(INTERCEPT)
+    extend_variance = np.uint8(_EXTEND_VARIANCE)
+    extend_intercept = np.uint8(_EXTEND_INTERCEPT)
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if mask[y, x]:
+                if mask[y, x] & variance and mask[y, x] & extend_variance:
+                    _fill(mask, y, x, extend_variance, variance, stack)
+                if mask[y, x] & intercept and mask[y, x] & extend_intercept:
+                    _fill(mask, y, x, extend_intercept, intercept, stack)
+
+
+@kernel
+def _finish(mask, slope):
     keep = np.uint8(VARIANCE | INTERCEPT | SHORT | ROLLED)
     by_intercept = 0
     by_variance = 0
     both = 0
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
-            bits = mask[y, x] & keep
-            if reads[y, x] < longest:
-                bits |= np.uint8(SHORT)
-            mask[y, x] = bits
-            if bits & (VARIANCE | INTERCEPT):
-                by_intercept += (bits & INTERCEPT) != 0
-                by_variance += (bits & VARIANCE) != 0
-                both += (bits & (VARIANCE | INTERCEPT)) == (VARIANCE | INTERCEPT)
-                slope[y, x] = np.nan
+            if mask[y, x]:
+                bits = mask[y, x] & keep
+                mask[y, x] = bits
+                if bits & (VARIANCE | INTERCEPT):
+                    by_intercept += (bits & INTERCEPT) != 0
+                    by_variance += (bits & VARIANCE) != 0
+                    both += (bits & (VARIANCE | INTERCEPT)) == (VARIANCE | INTERCEPT)
+                    slope[y, x] = np.nan
     return by_intercept, by_variance, both
+
+
+@kernel
+def _mark_short(reads, longest, mask):
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            if reads[y, x] < longest:
+                mask[y, x] |= SHORT
 
 
 def normal_quantile(probability: float) -> float:
@@ -327,6 +342,7 @@ def flag_cosmics(
         check_float("bias", bias, 2, slope.shape)
 
     mask &= np.uint8(VARIANCE | INTERCEPT | SHORT | ROLLED)
+    _mark_short(reads, int(longest), mask)
     found = [0, 0]
     calibration = calibrate_variance(slope, error, reads, constant, linear)
     if np.isfinite(calibration.centre).all():
@@ -338,9 +354,8 @@ def flag_cosmics(
             intercept, bias, columns, boxes, int(box), int(border), seed * sigma, extend * sigma, mask
         )
     stack = np.empty(max(found) + 1, np.int64)  # a pixel is pushed once: its bit is cleared first
-    _grow(mask, np.uint8(_EXTEND_VARIANCE), np.uint8(VARIANCE), stack)
-    _grow(mask, np.uint8(_EXTEND_INTERCEPT), np.uint8(INTERCEPT), stack)
-    by_intercept, by_variance, both = _finish(mask, reads, int(longest), slope)
+    _grow(mask, stack)
+    by_intercept, by_variance, both = _finish(mask, slope)
     return int(by_intercept), int(by_variance), int(both)
 
 

@@ -23,11 +23,19 @@ COUPLING = (1.490711e-4, 8.080468e-4, -6.523985e-4)
 @kernel
 def _rotate(raw, out):
     rows, columns = raw.shape
+    # By way of a small tile: rows of a power of two would fall on the same few cache lines.
+    tile = np.empty((_TILE, _TILE), raw.dtype)
     for y0 in range(0, columns, _TILE):
+        height = min(_TILE, columns - y0)
         for x0 in range(0, rows, _TILE):
-            for y in range(y0, min(y0 + _TILE, columns)):
-                for x in range(x0, min(x0 + _TILE, rows)):
-                    out[y, x] = raw[rows - 1 - x, y]
+            width = min(_TILE, rows - x0)
+            for x in range(width):
+                source = rows - 1 - (x0 + x)
+                for y in range(height):
+                    tile[x, y] = raw[source, y0 + y]
+            for y in range(height):
+                for x in range(width):
+                    out[y0 + y, x0 + x] = tile[x, y]
 
 
 @kernel

@@ -119,6 +119,8 @@ def sort_lanes(buffer, n):
     """
     flat = buffer.reshape(-1)
     lanes = np.uint64(buffer.shape[1])
+    first = np.empty(buffer.shape[1], buffer.dtype)
+    second = np.empty(buffer.shape[1], buffer.dtype)
     p = 1
     while p < n:
         k = p
@@ -127,13 +129,21 @@ def sort_lanes(buffer, n):
             while start + k < n:
                 for i in range(start, min(start + k, n - k)):
                     if i // (2 * p) == (i + k) // (2 * p):
-                        # Unsigned indices: no test for negative ones inside the loop.
+                        # Unsigned indices (no test for negative ones) and copies of both rows: only
+                        # then do the comparisons run in vector registers.
                         upper = np.uint64(i) * lanes
                         lower = np.uint64(i + k) * lanes
                         for lane in range(lanes):
-                            a = flat[upper + lane]
-                            b = flat[lower + lane]
+                            first[lane] = flat[upper + lane]
+                        for lane in range(lanes):
+                            second[lane] = flat[lower + lane]
+                        for lane in range(lanes):
+                            a = first[lane]
+                            b = second[lane]
                             flat[upper + lane] = a if a < b else b
+                        for lane in range(lanes):
+                            a = first[lane]
+                            b = second[lane]
                             flat[lower + lane] = b if a < b else a
                 start += 2 * k
             k >>= 1

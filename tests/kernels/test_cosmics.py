@@ -94,8 +94,12 @@ def test_groups_grow_as_in_the_naive_version(seed, ny, nx, density):
     candidates = rng.random((ny, nx)) < density
     seeds = candidates & (rng.random((ny, nx)) < 0.1)
     mask = (64 * candidates + seeds).astype(np.uint8)
-    cosmics._grow(mask, np.uint8(64), np.uint8(1), np.empty(candidates.sum() + 1, np.int64))
+    others = rng.random((ny, nx)) < density
+    other_seeds = others & (rng.random((ny, nx)) < 0.1)
+    mask += (128 * others + 2 * other_seeds).astype(np.uint8)
+    cosmics._grow(mask, np.empty(ny * nx + 1, np.int64))
     np.testing.assert_array_equal((mask & 1) > 0, naive.grow(seeds, candidates))
+    np.testing.assert_array_equal((mask & 2) > 0, naive.grow(other_seeds, others))
 
 
 @settings(deadline=None, max_examples=40)
