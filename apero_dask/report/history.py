@@ -156,11 +156,11 @@ class History:
 
 
 def name_of_record(record: Mapping[str, Any]) -> str:
-    """Planned run in words: step, night or object, and the stem of its first product."""
+    """Planned run in words: step, night or object, and the frame of its first input."""
     if "short" not in record:
         return str(record.get("key", ""))
     place = record.get("object") or record.get("obs_dir", "")
-    inputs = next(iter(record.get("inputs", {}).values()), [])
+    inputs: list[str] = next(iter(record.get("inputs", {}).values()), [])
     first = inputs[0].rpartition("/")[2].partition(".")[0].partition("_")[0] if inputs else ""
     return " ".join(text for text in (record["short"], place, first) if text)
 

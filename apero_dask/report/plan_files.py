@@ -52,8 +52,8 @@ def subject(record: Record) -> tuple[str, str, str]:
     outputs = record.get("outputs") or {}
     first = next(iter(outputs.values()))[0] if outputs else record["key"]
     return (
-        record.get("short", record.get("node", "")),
-        record.get("object", record.get("obs_dir", "")),
+        str(record.get("short", record.get("node", ""))),
+        str(record.get("object", record.get("obs_dir", ""))),
         first,
     )
 

@@ -19,7 +19,7 @@ from apero_dask.report.summary import STATUS_WORDS, most, state_table
 from apero_dask.runfile.suggest import closest
 from apero_dask.state.lock import LOCK_FILE, provably_dead, read_lock
 from apero_dask.state.planned import PlanRecordError
-from apero_dask.state.store import StateError, Store
+from apero_dask.state.store import DATABASE, StateError, Store
 
 RUNNING_SHOWN = 12
 
@@ -154,7 +154,8 @@ def _durations(log: Path, notes: list[str]) -> dict[str, float]:
     try:
         store = Store(log, write=False)
     except StateError as error:
-        notes.append(str(error))
+        if (log / DATABASE).exists():
+            notes.append(str(error))
         return {}
     try:
         return store.durations()

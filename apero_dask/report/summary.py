@@ -24,8 +24,8 @@ from apero_dask.report.causes import Cause, fold, name_of
 from apero_dask.report.fallbacks import calibration_messages
 
 if TYPE_CHECKING:
-    from apero_dask.engine.driver import Result
     from apero_dask.engine.invocation import Named
+    from apero_dask.engine.ledger import Result
 
 MOST_LINES = 40
 """Causes or messages listed; the rest is counted."""
@@ -131,7 +131,7 @@ def state_table(rows: Sequence[tuple[str, State | None]]) -> list[str]:
     for short, state in rows:
         counts.setdefault(short, Counter())[state.value if state else "not ended"] += 1
     present = {name for row in counts.values() for name in row}
-    columns = [s.value for s in State if s.value in present]
+    columns: list[str] = [s.value for s in State if s.value in present]
     columns += ["not ended"] if "not ended" in present else []
     total: Counter[str] = Counter()
     for row in counts.values():
