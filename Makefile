@@ -20,7 +20,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/apero-dask simulate --campaign demo --out demo --workers 2
+	$(BIN)/apero-dask simulate --campaign demo --out demo --workers 2 --no-truth-images
 	$(BIN)/apero_processing --data demo SPIROU_MINI runfiles/demo.ini
 	$(BIN)/apero-dask status --data demo
 
