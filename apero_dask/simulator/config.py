@@ -96,7 +96,11 @@ def read_config(path: str | Path) -> SimulatorConfig:
             f"Simulator configuration {path} does not exist; "
             "give the path of a TOML file or leave the option out."
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(
+            f"Simulator configuration {path} cannot be read: {error.strerror}; give the path of a TOML file."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"Simulator configuration {path} is not valid TOML: {error}; correct it.") from None
     return make_config(values)
 

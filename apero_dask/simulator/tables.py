@@ -15,12 +15,12 @@ from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from apero_dask.simulator.settings import ConfigError, setting
+from apero_dask.simulator.settings import ConfigError, convert, setting
 
 FIBRES = ("A", "B", "C")
 """Real fibres; index 0, 1, 2 of every array with a fibre axis."""
@@ -164,8 +164,10 @@ def _locate(instrument: str, config: GeometryConfig) -> tuple[Traversable, Trave
 def _parse(path: Traversable, instrument: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"Geometry {path} is not valid TOML: {error}; correct it.") from None
+    except OSError as error:
+        raise ConfigError(f"Geometry {path} cannot be read: {error.strerror}; check the file.") from None
     if values.get("name") != instrument:
         raise ConfigError(
             f"Geometry {path} describes {values.get('name')!r} but instrument = {instrument!r}; "
@@ -174,46 +176,75 @@ def _parse(path: Traversable, instrument: str) -> dict[str, Any]:
     return values
 
 
+SOURCES = {
+    "detector": (
+        "raw_rows raw_columns reference_border amplifiers dark_amplifiers gain read_noise_e frame_time_s "
+        "saturation_adu"
+    ),
+    "cal": "x0 nx y0 ny",
+    "orders": "echelle snr_telluric opaque",
+    "optics": "blaze_constant_nm",
+    "site": "latitude_deg longitude_deg height_m",
+    "identify": "instrume",
+}
+"""Keys of a geometry file that the simulator reads, by section; their types are those of ``Geometry``."""
+NOT_NEGATIVE = ("reference_border", "dark_amplifiers", "x0", "y0")
+POSITIVE = (
+    "raw_rows",
+    "raw_columns",
+    "amplifiers",
+    "gain",
+    "read_noise_e",
+    "frame_time_s",
+    "saturation_adu",
+    "nx",
+    "ny",
+    "blaze_constant_nm",
+)
+EXPECTED = {int: "a whole number", float: "a finite number", str: "a text in quotes"}
+
+
 def _geometry(values: Mapping[str, Any], instrument: str) -> Geometry:
-    sources = {
-        "detector": (
-            "raw_rows raw_columns reference_border amplifiers dark_amplifiers gain read_noise_e frame_time_s "
-            "saturation_adu"
-        ),
-        "cal": "x0 nx y0 ny",
-        "orders": "echelle snr_telluric opaque",
-        "optics": "blaze_constant_nm",
-        "site": "latitude_deg longitude_deg height_m",
-        "identify": "instrume",
-    }
+    hints = get_type_hints(Geometry)
     found: dict[str, Any] = {"name": instrument}
-    for section, keys in sources.items():
+
+    def refuse(name: str, expected: str) -> ConfigError:
+        section, key = name.split(".")
+        return ConfigError(
+            f"Geometry of {instrument}: {name} = {values[section][key]!r}, {expected} was expected; "
+            "correct it in the geometry file."
+        )
+
+    for section, keys in SOURCES.items():
         for key in keys.split():
-            try:
-                value = values[section][key]
-            except KeyError:
+            table = values.get(section)
+            if not isinstance(table, Mapping) or key not in table:
                 raise ConfigError(
                     f"Geometry of {instrument} lacks {section}.{key}; "
                     "complete it after the example of the packaged spirou.toml."
-                ) from None
-            kind = float if Geometry.__annotations__[key] == "float" else type(value)
-            found[key] = tuple(value) if isinstance(value, list) else kind(value)
+                )
+            name = f"{section}.{key}"
+            try:
+                value = convert(table[key], hints[key], name)
+            except ConfigError:
+                raise refuse(name, EXPECTED.get(hints[key], "a list of whole numbers")) from None
+            if isinstance(value, float) and not math.isfinite(value):
+                raise refuse(name, EXPECTED[float])
+            if key in POSITIVE and not value > 0:
+                raise refuse(name, "a positive number")
+            if key in NOT_NEGATIVE and value < 0:
+                raise refuse(name, "0 or a positive number")
+            found[key] = value
     geometry = Geometry(**found)
-    for key in (
-        "gain",
-        "read_noise_e",
-        "frame_time_s",
-        "saturation_adu",
-        "raw_rows",
-        "raw_columns",
-        "nx",
-        "ny",
-    ):
-        if not getattr(geometry, key) > 0:
-            raise ConfigError(
-                f"Geometry of {instrument}: {key} = {getattr(geometry, key)!r}, a positive number was "
-                "expected; correct it in the geometry file."
-            )
+    echelle = geometry.echelle
+    if not echelle or len(set(echelle)) < len(echelle):
+        raise refuse("orders.echelle", "a list of different orders")
+    for role in ("snr_telluric", "opaque"):
+        if getattr(geometry, role) not in echelle:
+            raise refuse(f"orders.{role}", "one of orders.echelle")
+    for key, largest in (("latitude_deg", 90.0), ("longitude_deg", 360.0)):
+        if abs(getattr(geometry, key)) > largest:
+            raise refuse(f"site.{key}", f"an angle between -{largest:g} and {largest:g}")
     _check_frame(geometry)
     return geometry
 
@@ -224,7 +255,17 @@ def _check_frame(g: Geometry) -> None:
             f"Geometry of {g.name}: raw_columns = {g.raw_columns} is no multiple of {g.amplifiers} "
             "amplifiers; they are stripes of equal width, change one of the two."
         )
-    if g.x0 < 0 or g.y0 < 0 or g.x0 + g.nx > g.raw_rows or g.y0 + g.ny > g.raw_columns:
+    if g.dark_amplifiers >= g.amplifiers:
+        raise ConfigError(
+            f"Geometry of {g.name}: dark_amplifiers = {g.dark_amplifiers} leaves none of {g.amplifiers} "
+            "amplifiers for light; correct one of the two."
+        )
+    if 2 * g.reference_border >= min(g.raw_rows, g.raw_columns):
+        raise ConfigError(
+            f"Geometry of {g.name}: reference_border = {g.reference_border} leaves no light-sensitive pixel "
+            f"of {g.raw_rows} x {g.raw_columns}; correct it."
+        )
+    if g.x0 + g.nx > g.raw_rows or g.y0 + g.ny > g.raw_columns:
         raise ConfigError(
             f"Geometry of {g.name}: the calibrated frame (x {g.x0}..{g.x0 + g.nx}, y {g.y0}..{g.y0 + g.ny}) "
             f"does not fit the raw frame of {g.raw_rows} x {g.raw_columns}; correct x0, nx, y0 or ny."
@@ -240,7 +281,34 @@ def _read_rows(folder: Traversable, name: str) -> list[dict[str, str]]:
             f"Order table {path} does not exist; a geometry needs <tables>_wave.csv, <tables>_trace.csv and "
             "<tables>_orders.csv beside its TOML."
         ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"Order table {path} is not UTF-8 text ({error.reason}); save it as such."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"Order table {path} cannot be read: {error.strerror}; check the file.") from None
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
+def _cell(row: Mapping[str, str | None], key: str, name: str) -> str:
+    text = row.get(key)
+    if text is None:
+        raise ConfigError(
+            f"Order table {name} has no column {key}, or a row that ends before it; "
+            "complete it after the example of the packaged tables."
+        )
+    return text.strip()
+
+
+def _number(row: Mapping[str, str | None], key: str, name: str) -> float:
+    text = _cell(row, key, name)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"Order table {name}: {key} = {text!r}, a finite number was expected; correct it.")
+    return value
 
 
 def _order_table(folder: Traversable, values: Mapping[str, Any], geometry: Geometry) -> OrderTable:
@@ -254,13 +322,13 @@ def _order_table(folder: Traversable, values: Mapping[str, Any], geometry: Geome
     trace = _coefficients(folder, f"{prefix}_trace.csv", "y{}_px", FIBRES, echelle)
     width = _coefficients(folder, f"{prefix}_trace.csv", "w{}_px", FIBRES, echelle)
     name = f"{prefix}_orders.csv"
-    rows = {int(row["echelle"]): row for row in _read_rows(folder, name)}
+    rows = {_number(row, "echelle", name): row for row in _read_rows(folder, name)}
     missing = [m for m in echelle if m not in rows]
     if missing:
         raise ConfigError(f"Order table {name} has no row for echelle order {missing[0]}; add it.")
 
     def column(key: str) -> np.ndarray:
-        return np.array([float(rows[m][key]) for m in echelle])
+        return np.array([_number(rows[m], key, name) for m in echelle])
 
     return OrderTable(
         echelle=np.array(echelle),
@@ -281,15 +349,18 @@ def _order_table(folder: Traversable, values: Mapping[str, Any], geometry: Geome
 def _coefficients(
     folder: Traversable, name: str, key: str, fibres: tuple[str, ...], echelle: tuple[int, ...]
 ) -> np.ndarray:
-    rows = {(row["fibre"], int(row["echelle"])): row for row in _read_rows(folder, name)}
+    table = _read_rows(folder, name)
+    rows = {(_cell(row, "fibre", name), _number(row, "echelle", name)): row for row in table}
     for fibre in fibres:
         for m in echelle:
             if (fibre, m) not in rows:
                 raise ConfigError(
                     f"Order table {name} has no row for fibre {fibre}, echelle order {m}; add it."
                 )
-    degrees = range(sum(key.format(j) in next(iter(rows.values())) for j in range(20)))
-    return np.array([[[float(rows[f, m][key.format(j)]) for j in degrees] for m in echelle] for f in fibres])
+    degrees = range(max(1, sum(key.format(j) in table[0] for j in range(20))))
+    return np.array(
+        [[[_number(rows[f, m], key.format(j), name) for j in degrees] for m in echelle] for f in fibres]
+    )
 
 
 def _window(g: Geometry, table: OrderTable, config: GeometryConfig) -> tuple[Geometry, OrderTable]:

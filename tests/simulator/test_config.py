@@ -92,6 +92,11 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_text("seed = = 3\n")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read_config(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        read_config(path)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_config(tmp_path)
 
 
 def test_folder_without_any_list_is_refused(tmp_path):

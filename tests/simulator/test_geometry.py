@@ -116,3 +116,66 @@ def test_broken_geometry_files_are_refused(tmp_path, replace, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         make_config({"instrument": "BENCH", "geometry": {"file": str(path)}})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("gain = 0.999", 'gain = "high"', "detector.gain = 'high', a finite number was expected"),
+        ("gain = 0.999", "gain = inf", "detector.gain = inf, a finite number"),
+        ("raw_rows = 1024", "raw_rows = 1024.5", "detector.raw_rows = 1024.5, a whole number"),
+        ("\namplifiers = 32", "\namplifiers = 0", "detector.amplifiers = 0, a positive number"),
+        ("dark_amplifiers = 5", "dark_amplifiers = 32", "leaves none of 32 amplifiers for light"),
+        ("reference_border = 4", "reference_border = -4", "reference_border = -4, 0 or a positive number"),
+        ("reference_border = 4", "reference_border = 480", "leaves no light-sensitive pixel"),
+        ("echelle = [76,", "echelle = [76, 76,", "orders.echelle = .* a list of different orders"),
+        (
+            "echelle = [76,",
+            "echelle = []\nother = [76,",
+            r"orders.echelle = \[\], a list of",
+        ),
+        ("opaque = ", "opaque = 1", "orders.opaque = .* one of orders.echelle"),
+        ("latitude_deg = ", "latitude_deg = 1", "site.latitude_deg = .* an angle between -90 and 90"),
+        ("instrume = ", "instrume = 3 # ", "identify.instrume = 3, a text in quotes"),
+        ("[detector]", "detector = 3\n[other]", "lacks detector.raw_rows"),
+    ],
+)
+def test_values_of_a_geometry_are_checked(tmp_path, old, new, message):
+    path = user_folder(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        make_config({"instrument": "BENCH", "geometry": {"file": str(path)}})
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "message"),
+    [
+        ("wave", "c1_nm", "k1_nm", "spirou_mini_wave.csv has no column c1_nm"),
+        ("wave", "c0_nm", "k0_nm", "spirou_mini_wave.csv has no column c0_nm"),
+        ("trace", "fibre", "fiber", "spirou_mini_trace.csv has no column fibre"),
+        ("orders", "echelle", "order", "spirou_mini_orders.csv has no column echelle"),
+        ("orders", "\n76,", "\nseventy,", "spirou_mini_orders.csv: echelle = 'seventy', a finite number"),
+        ("orders", "\n76,", "\n76\n", "has no column .* or a row that ends before it"),
+    ],
+)
+def test_broken_order_tables_are_refused(tmp_path, table, old, new, message):
+    path = user_folder(tmp_path)
+    broken = tmp_path / f"spirou_mini_{table}.csv"
+    text = broken.read_text()
+    assert old in text
+    broken.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        make_config({"instrument": "BENCH", "geometry": {"file": str(path)}})
+
+
+def test_unreadable_geometry_files_are_refused(tmp_path):
+    path = user_folder(tmp_path)
+    values = {"instrument": "BENCH", "geometry": {"file": str(path)}}
+    (tmp_path / "spirou_mini_wave.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"spirou_mini_wave.csv is not UTF-8"):
+        make_config(values)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        make_config(values)
