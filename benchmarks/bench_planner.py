@@ -3,12 +3,12 @@
     python benchmarks/bench_planner.py [--large] [--sizes N ...] [--sequence NAME] [--again] [--json FILE]
 
 Nights like those of the worked example, scaled: 50 calibration frames (evening and morning sets), 44
-exposures of science objects, 5 of hot stars, one of the sky, hence 100 frames and about 350 runs a night, half
+exposures of science objects, 5 of hot stars, one of the sky: 100 frames and about 350 runs a night, half
 of the frames being exposures of stars.  Sizes 1 000, 10 000 and 100 000 frames; ``--large`` adds 1 000 000.
 ``--again`` plans a second time against the markers of a finished first reduction, all SKIP switches on.
 
 Every size runs in a process of its own, so that its peak memory (high-water mark of the resident set, with
-interpreter and frame index) is its own.  ``build`` is ``build_plan``, ``write`` the streaming of the JSON lines to a
+interpreter and frame index) is its own.  ``build`` is ``build_plan``, ``write`` streams the JSON lines to a
 file; both as wall time and, in brackets, as processor time, which says more on a machine that is not idle.
 """
 

@@ -6,6 +6,7 @@ Pure: the same arguments give the same plan, byte for byte, whatever the order o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import apero_dask.recipes  # noqa: F401  (registers the declarations)
 from apero_dask.core.declare import Recipe, registered
@@ -202,8 +203,13 @@ def _plan_requests(draft: Draft, index: FrameIndex) -> list[Request]:
             rows = SEQUENCES[wanted.sequence]
             active = [is_active(row, draft.settings) for row in rows]
             draft.future_templates |= coming_templates(draft, request, rows, active)
+            first = len(draft.counts)
             for row, label in zip(rows, labels(rows), strict=True):
                 expand_row(draft, request, row, step_of(draft, request, row, label))
+            if draft.selected.left_out and not any(row.scope == "frames" for row in rows) and rows:
+                # Preprocessing names the frames left out; without it the first step of the sequence does.
+                count = draft.counts[first]
+                draft.counts[first] = replace(count, reasons=(*draft.selected.left_out, *count.reasons))
         draft.catalogue.freeze()
         report_empty(draft, request)
         for task in request.tasks:

@@ -17,11 +17,10 @@ from apero_dask.core.snapshot import Snapshot
 from apero_dask.instruments.base import Instrument
 from apero_dask.planner.catalogue import Catalogue, ShelfKey, shelf_key
 from apero_dask.planner.filters import Selected, Targets, is_calibration
-from apero_dask.planner.sequences import STAR_FP, Row
+from apero_dask.planner.sequences import STAR_FP, TRANSMISSIONS, Row
 
 PACKAGED = ("LCORR", "TCORR", "RECON", "CCF")
 """Kinds that the packaged files gather beside the spectrum itself."""
-TRANSMISSIONS = ("TRANS1", "TRANS2")
 
 
 @dataclass(slots=True)
@@ -222,12 +221,24 @@ class Draft:
         )
         if request.is_off:
             task.state = State.SKIPPED_USER
-        elif (self.written is not None or other is not None) and not self.claim(request, task):
+        elif self._may_clash(task, other) and not self.claim(request, task):
             return False
         else:
             self._same[same] = task
         self.register(request, task)
         return True
+
+    def _may_clash(self, task: Task, other: Task | None) -> bool:
+        """Whether the output files of a run must be compared with those of the others.
+
+        Runs of sequences have files of their own, save where two sequences see an object in different roles.
+        """
+        if self.written is not None or other is not None:
+            return True
+        if task.step.recipe.group != Group.FILE:
+            return False
+        tables, _ = self._tables_of(task.step.recipe, task.step.variant, task.reference)
+        return any(task.stem in table for table in tables)
 
     def claim(self, request: Request, task: Task) -> bool:
         """Reserve the output files of a run; False if planned runs write some of them already.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import MISSING, STORED, Candidate, Inputs, Node, Plan, Selection, Task
-from apero_dask.planner.draft import TRANSMISSIONS
+from apero_dask.planner.sequences import TRANSMISSIONS
 
 
 @dataclass(frozen=True, slots=True)

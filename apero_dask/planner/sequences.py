@@ -9,6 +9,8 @@ STAR_DARK = ("OBJ_DARK", "POLAR_DARK")
 STAR_FP = ("OBJ_FP", "POLAR_FP")
 STARS = STAR_DARK + STAR_FP
 """Polarimetric frames belong to every step that names their spectroscopic counterpart."""
+TRANSMISSIONS = ("TRANS1", "TRANS2")
+"""Kinds that the telluric models are made from."""
 
 
 @dataclass(frozen=True, slots=True)

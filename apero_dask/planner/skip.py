@@ -52,6 +52,7 @@ class Skipper:
     markers: dict[str, Marker] = field(default_factory=dict)
     """Marker of every run and node that is skipped, by key."""
     stale: int = 0
+    _predicted: dict[int, tuple[str, str] | None] = field(default_factory=dict)
     _contents: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
     def wanted(self, skip: bool, marker: Marker | None) -> bool:
@@ -60,7 +61,8 @@ class Skipper:
 
     def usable(self, marker: Marker) -> bool:
         """Whether its products are intact and made by the code that is installed now."""
-        if any(output.path in self.snapshot.damaged for output in marker.outputs):
+        damaged = self.snapshot.damaged
+        if damaged and any(output.path in damaged for output in marker.outputs):
             return False
         return marker.code == self.snapshot.code.get(marker.recipe, marker.code)
 
@@ -149,6 +151,12 @@ class Skipper:
 
     def predicted(self, selection: Selection) -> tuple[str, str] | None:
         """(source identity, content) a run would choose now; None when that is not known before running."""
+        if id(selection) not in self._predicted:
+            # Every possible source comes before the first run that selects, so the answer is final.
+            self._predicted[id(selection)] = self._predict(selection)
+        return self._predicted[id(selection)]
+
+    def _predict(self, selection: Selection) -> tuple[str, str] | None:
         for candidate in selection.candidates:
             if candidate.source:
                 marker = self.markers.get(candidate.source)

@@ -188,6 +188,13 @@ def test_rejected_for_velocities() -> None:
     assert (found["FTELLU3"], found["CCF"], found["SCIPOST"]) == (14, 13, 13)
 
 
+@pytest.mark.parametrize("sequence", ["pp_seq", "calib_seq", "full_seq"])
+def test_frames_left_out_are_named_once(sequence: str) -> None:
+    made = plan(f"id1 = {sequence}", rejections={"2320015f": Rejection(everywhere=True)})
+    named = [c.step.short for c in made.counts for reason in c.reasons if reason == "reject list: 2320015f"]
+    assert named == [made.counts[0].step.short]
+
+
 def test_reject_list_switched_off() -> None:
     reject = {"2320031o": Rejection(everywhere=True), "2320032o": Rejection(velocity=True)}
     assert len(plan("USE_REJECTLIST = False\nid1 = limited_seq", rejections=reject).tasks) == 276

@@ -105,6 +105,24 @@ def test_overlapping_sequences() -> None:
     assert execute(made).tally(made) == {"DONE": len(made.tasks)}
 
 
+@pytest.mark.parametrize("order", [("full_seq", "limited_seq"), ("limited_seq", "full_seq")])
+def test_hot_star_as_science_target_in_one_of_two_sequences(order: tuple[str, str]) -> None:
+    """The full sequence ends its hot stars with the first fit, the limited one refits its science targets."""
+    base = f"MASTER_OBS_DIR = {ONE}\nSCIENCE_TARGETS = 59Peg\n"
+    made = plan(f"id1 = {order[0]}\nid2 = {order[1]}", base=base)
+    paths = [path for t in made.tasks for _, _, path in t.outputs()]
+    assert len(set(paths)) == len(paths)
+    said = texts(made, "E-OUTPUT-CONFLICT")
+    if order[0] == "full_seq":
+        assert said[0].startswith(
+            "id00001 and id00002 would both write reduced/2018-09-25/2320029o_pp_e2dsff_tcorr"
+        )
+    else:
+        # The last fit owns the public name already: the first fit of the full sequence is planned.
+        assert said == []
+        assert run(made, "FTELLU3", stem="2320029o")
+
+
 def test_master_steps_close_the_way_of_their_own_and_later_ids() -> None:
     made = plan("id1 = pp_seq\nid2 = eng_seq\nid3 = master_seq\nid4 = calib_seq")
     gates = {t.step.request: t.gate for t in made.tasks if t.step.tier == "night"}
