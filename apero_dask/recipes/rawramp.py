@@ -21,7 +21,8 @@ LARGEST_SLIP = 1  # pixels; a frame that seems to be off by more is corrupt, not
 UNLIT_BLOCK = 128  # rows over which a column is called lit or not
 UNLIT_FRACTION = 0.8  # of the columns: with more, the frame sees no light at all
 HIGHPASS_ROWS = 101  # slower changes of an amplifier may be scattered light in a frame with light
-LIGHT_ROWS = 32  # rows over which thermal light that falls on a column is taken as constant
+# Rows over which thermal light on a column is taken as constant: twice the longest track of a hit.
+LIGHT_ROWS = 64
 LIGHT_ERROR = 0.2  # of that light: change inside the block and response of the pixel
 JUMP_SEED = 6.0  # sigma above the known dark: 1e-9 per pixel by chance
 JUMP_EXTEND = 4.0  # sigma; neighbours of a hit
@@ -127,7 +128,7 @@ def register_frame(
         snr, _, _ = hot_pixel_offset(ramp.slope, rows, columns)
         return snr, (0, 0)
     snr, dy, dx = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
-    if (dy, dx) == (0, 0) or max(abs(dy), abs(dx)) > LARGEST_SLIP:
+    if not _has_slipped(ramp.slope, assets, dy, dx):
         return snr, (0, 0)
     log.warning("%s was read out %d rows and %d columns off", ramp.name, dy, dx)
     for field in ("slope", "intercept", "error", "reads"):
@@ -136,11 +137,37 @@ def register_frame(
             moved = np.empty_like(plane)
             roll_plane(plane, -dy, -dx, moved)
             setattr(ramp, field, moved)
-    moved_mask = np.empty_like(ramp.mask)
-    roll_plane(ramp.mask, -dy, -dx, moved_mask, blank=ROLLED)
-    ramp.mask = moved_mask
+    blank = np.zeros(ramp.mask.shape, bool)
+    blank[slice(-dy, None) if dy > 0 else slice(0, -dy)] = True
+    blank[:, slice(-dx, None) if dx > 0 else slice(0, -dx)] = True
+    ramp.mask[blank] |= ROLLED
     snr, _, _ = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
     return snr, (dy, dx)
+
+
+def _has_slipped(slope: np.ndarray, assets: DetectorAssets, dy: int, dx: int) -> bool:
+    """Whether a frame is off by the offset found: a corrupt frame has no hot pixels, but some brightest
+    pixel.
+
+    Two halves of the list must agree, and what lies at the offset must be as bright as hot pixels are.
+    """
+    import numpy as np
+    from apero_kernels.corruption import hot_pixel_offset
+
+    if (dy, dx) == (0, 0) or max(abs(dy), abs(dx)) > LARGEST_SLIP:
+        return False
+    if assets.hot_rows is None or assets.hot_columns is None:
+        return False
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        rows, columns = (np.ascontiguousarray(p[half]) for p in (assets.hot_rows, assets.hot_columns))
+        if hot_pixel_offset(slope, rows, columns)[1:] != (dy, dx):
+            return False
+    if assets.dark is None:
+        return True
+    height, width = slope.shape
+    place = ((assets.hot_rows + dy).clip(0, height - 1), (assets.hot_columns + dx).clip(0, width - 1))
+    known = assets.dark[assets.hot_rows, assets.hot_columns]
+    return bool(np.nanmedian(slope[place]) > 0.5 * np.nanmedian(known))
 
 
 def correct_ramp(ramp: Ramp, assets: DetectorAssets, instrument: Instrument) -> None:
