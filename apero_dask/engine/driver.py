@@ -73,6 +73,7 @@ class Driver:
     _stop: str = ""
     _halted: bool = False
     """STOP_AT_EXCEPTION has struck: what runs may end, nothing else starts."""
+    _worker_lost: bool = False
     _executed: int = 0
     _idle_since: float | None = None
     _scale: float = 1.0
@@ -104,14 +105,13 @@ class Driver:
         """Execute the plan to its end, or until it is stopped."""
         with self.signals:
             try:
-                if self.store is not None:
-                    removed = clear_leftovers(self.plan, trees_of(self.common))
-                    if removed:
-                        self.journal.event("cleared", files=removed)
+                self._clear()
                 self._take(self.resolver.start())
                 self._loop()
                 if self._stop:
                     self._wind_down()
+                elif self._worker_lost:
+                    self._clear()
             except BackendLost as error:
                 self._stop = str(error)
             finally:
@@ -134,6 +134,13 @@ class Driver:
                 self._receive(0.5)
             except StopNow:
                 continue
+
+    def _clear(self) -> None:
+        """Remove what dead processes left; an attempt that was given up and still lives cannot publish it."""
+        if self.store is not None:
+            removed = clear_leftovers(self.plan, trees_of(self.common))
+            if removed:
+                self.journal.event("cleared", files=removed)
 
     def _receive(self, timeout: float) -> None:
         with self.signals.breaking(self.backend.in_process):
@@ -341,6 +348,7 @@ class Driver:
         if account is None:
             return
         started = self._has_started(lost.key)
+        self._worker_lost = True
         if started:
             started_path(trees_of(self.common).log, lost.key, account.attempt).unlink(missing_ok=True)
         del self._flight[lost.key]
