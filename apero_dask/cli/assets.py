@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from apero_dask.core.errors import EXIT_INVALID, EXIT_NOTHING, EXIT_OK
+from apero_dask.core.errors import EXIT_INVALID, EXIT_NOTHING, EXIT_OK, Findings, UserError
 from apero_dask.io.trees import find_trees
+
+SECONDS_PER_DAY = 86400.0
 
 
 def show_assets(data: str | None) -> int:
@@ -36,6 +39,54 @@ def show_assets(data: str | None) -> int:
     for finding in findings:
         print(finding, file=sys.stderr)
     return EXIT_INVALID if any(finding.code == "W-ASSET-FILE" for finding in findings) else EXIT_OK
+
+
+def make_detector(data: str | None, name: str, flats: list[Path]) -> int:
+    """Make the detector file of an instrument from the raw darks of the archive; returns the exit status."""
+    from apero_dask.cli.prepare import UNIX_EPOCH_MJD
+    from apero_dask.cli.processing import show
+    from apero_dask.core.errors import DataError, one_line
+    from apero_dask.instruments.base import INSTRUMENTS, instrument
+    from apero_dask.io.cache import CACHE_FILE
+    from apero_dask.io.indexer import scan
+    from apero_dask.io.trees import check_trees
+    from apero_dask.recipes.detector_maker import choose_darks, make_detector_file
+
+    findings = Findings()
+    if name.upper() not in INSTRUMENTS:
+        findings.add("E-INSTRUMENT", name=name, list=one_line(INSTRUMENTS))
+        show(findings)
+        return EXIT_INVALID
+    described, trees = instrument(name), find_trees(data)
+    findings.extend(check_trees(trees, write=("assets",)))
+    if findings.errors():
+        show(findings)
+        return findings.exit_status()
+    cache = trees.log / CACHE_FILE if trees.log.is_dir() else None
+    try:
+        index = scan(
+            trees.raw, described, now_mjd=UNIX_EPOCH_MJD + time.time() / SECONDS_PER_DAY, cache=cache
+        )
+        darks = choose_darks(index)
+        if not darks:
+            print(
+                f"{trees.raw} holds no dark of {described.name}; choose an archive with darks.",
+                file=sys.stderr,
+            )
+            return EXIT_NOTHING
+        path = make_detector_file(trees.assets, described, [trees.raw / d.path for d in darks], flats)
+    except UserError as error:
+        show(error.findings)
+        return error.status
+    except DataError as error:
+        print(f"No detector file was made: {error}", file=sys.stderr)
+        return EXIT_INVALID
+    nights = len({dark.obs_dir for dark in darks})
+    print(f"{path} was made from {len(darks)} darks of {nights} night(s) and {len(flats)} flat(s).")
+    for text in _detector_lines(trees.assets):
+        if text.startswith(f"detector   {described.name}:"):
+            print(text)
+    return EXIT_OK
 
 
 def _counted(path: Path, text: str) -> str:

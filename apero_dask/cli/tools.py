@@ -88,6 +88,18 @@ def _add_state_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     assets = commands.add_parser("assets", help="object table, reject list, masks, detector files")
     verbs = assets.add_subparsers(dest="verb", metavar="VERB", required=True)
     verbs.add_parser("show", parents=[where], help="what the assets folder holds, and what is wrong with it")
+    detector = verbs.add_parser(
+        "detector", parents=[where], help="make hot-pixel list and fixed patterns from the raw darks"
+    )
+    detector.add_argument("instrument", metavar="INSTRUMENT", help="SPIROU or SPIROU_MINI")
+    detector.add_argument(
+        "--flat",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="raw frame of the detector under full illumination; may be repeated",
+    )
 
 
 def _state_command(options: argparse.Namespace) -> int | None:
@@ -110,8 +122,10 @@ def _state_command(options: argparse.Namespace) -> int | None:
 
         return rebuild(options.data)
     if options.command == "assets":
-        from apero_dask.cli.assets import show_assets
+        from apero_dask.cli.assets import make_detector, show_assets
 
+        if options.verb == "detector":
+            return make_detector(options.data, options.instrument, options.flat)
         return show_assets(options.data)
     return None
 
@@ -145,7 +159,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; check its permissions or choose another place.", file=sys.stderr)
+        print(
+            f"{error.filename}: {error.strerror}; check its permissions or choose another place.",
+            file=sys.stderr,
+        )
         return 5
 
 
