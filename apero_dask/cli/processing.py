@@ -65,19 +65,30 @@ def show_plan(line: CommandLine, prepared: Prepared, plan: Plan) -> int:
 
 
 def write_plan(lines: Iterable[str], path: Path) -> int:
-    """Write a plan as JSON lines, complete or not at all."""
+    """Write a plan as JSON lines, complete or not at all; ``-`` is the standard output.
+
+    A device or a pipe is written to, never replaced; of a link, the file that it leads to is replaced.
+    """
     if str(path) == "-":
         sys.stdout.writelines(lines)
         return EXIT_OK
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("w", encoding="utf-8") as stream:
+                stream.writelines(lines)
+            return EXIT_OK
+        target = path.resolve()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(lines)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         print(f"Plan {path} cannot be written: {error.strerror}; choose another place.", file=sys.stderr)
         return EXIT_STOPPED
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return EXIT_OK
 
 

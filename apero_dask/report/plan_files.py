@@ -32,7 +32,7 @@ def read_plan(path: Path) -> list[Record]:
                 if not line.strip():
                     continue
                 record = json.loads(line)
-                if not isinstance(record, dict) or "key" not in record:
+                if not _is_record(record):
                     raise PlanFileError(
                         f"{path}:{number}: not a plan record; expected a file written with --plan"
                     )
@@ -45,6 +45,15 @@ def read_plan(path: Path) -> list[Record]:
             f"{path}:{len(records) + 1}: not JSON ({error}); expected a file written with --plan"
         ) from error
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a line holds what every record has: a key, and the short name of its step or a node."""
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("key"), str)
+        and isinstance(record.get("node", record.get("short")), str)
+    )
 
 
 def subject(record: Record) -> tuple[str, str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -78,6 +80,45 @@ def test_a_plan_that_cannot_be_written_is_said(
     assert not target.parent.exists()
 
 
+def test_a_full_plan_device_leaves_nothing_behind(
+    headers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.ini").write_text("id1 = pp_seq\n", encoding="utf-8")
+    before = tmp_path / "plan.jsonl"
+    before.write_text("earlier\n", encoding="utf-8")
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert main(["--data", str(headers), "SPIROU", str(tmp_path / "run.ini"), "--plan", str(before)]) == 5
+    assert "No space left on device" in capsys.readouterr().err
+    assert before.read_text(encoding="utf-8") == "earlier\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.jsonl", "run.ini"]
+
+
+def test_a_plan_goes_into_a_pipe_without_replacing_it(headers: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.ini").write_text("id1 = pp_seq\n", encoding="utf-8")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text(encoding="utf-8")), daemon=True)
+    reader.start()
+    assert main(["--data", str(headers), "SPIROU", str(tmp_path / "run.ini"), "--plan", str(pipe)]) == 0
+    reader.join(timeout=30)
+    assert pipe.is_fifo(), "a device or pipe is written to, not replaced"
+    assert len(received[0].splitlines()) == 146
+
+
+def test_a_plan_follows_a_link(headers: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "far" / "plan.jsonl", tmp_path / "plan.jsonl"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    plan(headers, link, BASE + "id1 = pp_seq\n")
+    assert link.is_symlink()
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 146
+
+
 def test_listing_shows_every_step_with_reasons(
     headers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,9 +160,13 @@ def test_a_difference_is_told_by_what_runs_make(
 
 def test_a_file_that_is_no_plan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"key": "x"}\nnot json\n', encoding="utf-8")
+    bad.write_text('{"key": "x", "short": "PP"}\nnot json\n', encoding="utf-8")
     assert tools(["plan", "diff", str(bad), str(bad)]) == 2
     assert "bad.jsonl:2" in capsys.readouterr().err
+    for line in ('{"key": 1, "short": "PP"}', '{"key": "x"}', "[1]", "{}"):
+        bad.write_text(line + "\n", encoding="utf-8")
+        assert tools(["graph", str(bad)]) == 2
+        assert "bad.jsonl:1: not a plan record" in capsys.readouterr().err
     assert tools(["graph", str(tmp_path / "missing.jsonl")]) == 2
     assert "missing.jsonl" in capsys.readouterr().err
 
