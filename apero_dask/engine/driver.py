@@ -189,7 +189,7 @@ class Driver:
         """Follow up what the resolver concluded."""
         for key, state in progress.ended:
             item = self.plan.by_key[key]
-            identity = item.identity() if isinstance(item, Task) and state is not State.BLOCKED_STOP else ""
+            identity = item.identity() if isinstance(item, Task) else ""
             self.journal.keep(TaskOutcome(key, identity, state, error=self._reason(key, state)))
         for key in progress.ready:
             if key not in self._flight:
