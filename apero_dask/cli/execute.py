@@ -13,8 +13,8 @@ from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.deploy.clusters import ClusterError, backend_for
 from apero_dask.deploy.slots import available_processors, slots
-from apero_dask.engine.ledger import Options
 from apero_dask.engine.invocation import command_digest, execute, name_invocation, take_snapshot
+from apero_dask.engine.ledger import Options
 from apero_dask.planner.narrow import Narrowing, SelectionError, narrow
 from apero_dask.report.console import Console
 from apero_dask.report.summary import summary
