@@ -14,6 +14,8 @@ from pathlib import Path
 from apero_dask import __version__
 
 EXIT_DIFFERENT = 1
+KIND_OF_SUFFIX = {".dot": "dot", ".gv": "dot", ".svg": "svg", ".mmd": "mermaid", ".md": "mermaid"}
+"""Drawings by name of file; another name (.png) would hold text that its program cannot read."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -190,8 +192,13 @@ def graph_of(plan: Path, kind: str | None, out: Path | None, steps: bool) -> int
 
     folded = fold(read_plan(plan), by_night=not steps)
     if kind is None:
-        suffix = out.suffix if out is not None else ""
-        kind = {".svg": "svg", ".mmd": "mermaid", ".md": "mermaid"}.get(suffix, "dot")
+        kind = KIND_OF_SUFFIX.get(out.suffix.lower()) if out is not None else "dot"
+        if kind is None:
+            print(
+                f"{out}: a drawing is written as {', '.join(KIND_OF_SUFFIX)}; rename it, or use --format.",
+                file=sys.stderr,
+            )
+            return 2
     text = to_mermaid(folded) if kind == "mermaid" else to_dot(folded)
     if kind == "svg":
         dot = shutil.which("dot")

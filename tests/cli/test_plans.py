@@ -200,6 +200,18 @@ def test_graph_draws_svg(headers: Path, tmp_path: Path) -> None:
     assert "plan" in titles and any("n0" in (t or "") for t in titles)
 
 
+def test_graph_refuses_a_name_it_cannot_serve(
+    headers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan(headers, tmp_path / "plan.jsonl", "id1 = pp_seq\n")
+    picture = tmp_path / "plan.png"
+    assert tools(["graph", str(tmp_path / "plan.jsonl"), "--out", str(picture)]) == 2
+    assert "plan.png: a drawing is written as .dot, .gv, .svg" in capsys.readouterr().err
+    assert not picture.exists()
+    assert tools(["graph", str(tmp_path / "plan.jsonl"), "--out", str(picture), "--format", "dot"]) == 0
+    assert picture.read_text(encoding="utf-8").startswith("digraph")
+
+
 def test_graph_without_graphviz_says_what_to_do(
     headers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
