@@ -49,8 +49,11 @@ def _sample(slope, error, reads, constant, linear, step, ratio, expected, column
             k = int(reads[y, x])
             e = np.float64(error[y, x])
             flux = np.float64(slope[y, x])
-            if 3 <= k <= longest and e > 0.0 and flux == flux and n < ratio.shape[0]:
+            if 3 <= k <= longest and flux == flux and n < ratio.shape[0]:
                 variance = constant[k] + linear[k] * max(flux, 0.0)
+                # An error of nearly nothing, or without bounds, is a placeholder and no measurement.
+                if not 1e-20 * variance < e * e < 1e20 * variance:
+                    continue
                 ratio[n] = e * e / variance
                 expected[n] = variance / constant[longest]
                 column[n] = x

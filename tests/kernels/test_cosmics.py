@@ -105,13 +105,20 @@ def test_groups_grow_as_in_the_naive_version(seed, ny, nx, density):
 @settings(deadline=None, max_examples=40)
 @given(arrays((20, 24), empty=False), st.sampled_from([2, 3, 12]))
 def test_any_plane_is_survived(slope, reads):
-    rng = np.random.default_rng(0)
     planes = [slope.copy(), slope[::-1].copy(), np.abs(slope), np.full(slope.shape, reads, slope.dtype)]
     mask = np.zeros(slope.shape, np.uint8)
     counts = cosmics.flag_cosmics(*planes, mask, longest=reads, border=1, **KEYS)
     assert all(0 <= c <= mask.size for c in counts)
     assert not np.any(np.isnan(planes[0]) & (mask & 3 == 0) & ~np.isnan(slope))
-    del rng
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-308, np.inf, np.nan])
+def test_plane_without_errors_flags_nothing_by_variance(error):
+    plane = np.full((16, 16), 1.0)
+    mask = np.zeros(plane.shape, np.uint8)
+    cosmics.flag_cosmics(plane, plane.copy(), np.full((16, 16), error), np.full((16, 16), 12.0), mask,
+                         longest=12, border=1, **KEYS)  # fmt: skip
+    assert not mask.any()
 
 
 @pytest.mark.parametrize("probability", [1e-12, 1e-8, 1.3498980316301e-3, 0.158655253931457, 0.4])

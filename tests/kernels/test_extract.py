@@ -38,7 +38,7 @@ def run(function, image, var, profile, first=FIRST, **keys):
     return flux[0], flux_var[0], rejected[0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(arrays((14, 8), empty=False), st.integers(0, 2**31), st.integers(-4, 12), st.sampled_from([0.0, 3.0]))
 def test_both_estimates_are_the_naive_ones(image, seed, first, cut):
     rng = np.random.default_rng(seed)

@@ -87,7 +87,6 @@ def test_centres_scatter_as_their_errors_say(seed):
 
 @pytest.mark.parametrize("kind", [FP, HC])
 def test_parameters_without_noise_are_recovered(kind):
-    x = np.arange(60.0)
     truth = (
         np.array([2e4, 30.37, 9.1, 1.8, 400.0]) if kind == FP else np.array([2e4, 30.37, 1.3, -7.0, 400.0])
     )
@@ -101,7 +100,6 @@ def test_parameters_without_noise_are_recovered(kind):
     )
     np.testing.assert_allclose(found[0], truth, rtol=1e-6, atol=1e-6)
     assert quality[0, 0] > 1e6
-    del x
 
 
 def test_failed_lines_stay_as_rows():

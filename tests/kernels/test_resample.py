@@ -42,7 +42,7 @@ affines = st.tuples(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(arrays((30, 40), empty=False), affines, st.integers(0, 2**31))
 def test_resampling_is_that_of_scipy(image, affine, seed):
     rng = np.random.default_rng(seed)
