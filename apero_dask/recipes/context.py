@@ -18,17 +18,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from apero_dask.core.declare import OptionValue, Recipe, registered
 from apero_dask.core.errors import ContractError, render
 from apero_dask.core.outcome import OutputRecord
-from apero_dask.core.products import KINDS
 from apero_dask.core.work import QCTest, Work
 from apero_dask.instruments import Instrument
 from apero_dask.io.markers import absolute
 from apero_dask.io.trees import Trees
+from apero_dask.recipes.assembly import (
+    Parameter,
+    check_precision,
+    main_extension,
+    parameter_table,
+    product_header,
+)
 from apero_dask.recipes.chosen import Chosen, find_calibration
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from apero_dask.io.cards import Card
     from apero_dask.io.fits import FitsFile
     from apero_dask.io.fitswriter import Image, Table, Written
 
@@ -39,16 +44,6 @@ class Cache(Protocol):
     def get(self, key: str, loader: Callable[[], Any]) -> Any:
         """Value kept under ``key``, or the result of ``loader``."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One row of PARAM_TABLE."""
-
-    name: str
-    value: OptionValue | None
-    source: str
-    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +300,22 @@ class RecipeContext:
 
         path = self._output(kind, fibre)
         target = absolute(self.trees, path)
-        cards = self._cards(kind, fibre, header or {}, inherit)
-        extensions = (self._main(kind, main, cards), *further, self._parameter_table())
+        source = inherit
+        if source is None:
+            first = next((files[0] for _, files in self.work.inputs if files), None)
+            source = self.open(absolute(self.trees, first.path)) if first is not None else None
+        cards = product_header(
+            self.work, self.instrument, kind, fibre, header or {}, self._tests, source.text if source else ""
+        )
+        options = [
+            Parameter(option.name, self.option(option.name), "option", option.help)
+            for option in self.recipe.options
+            if option.changes_result
+        ]
+        table = parameter_table([*options, *self._parameters.values()])
+        extensions = (main_extension(kind, main, cards), *further, table)
         for extension in extensions:
-            self._check_precision(kind, extension)
+            check_precision(self.work.recipe, kind, extension, self.instrument)
         target.parent.mkdir(parents=True, exist_ok=True)
         writer = (self.work.key, self.work.identity, self.work.attempt, socket.gethostname(), os.getpid())
         temporary = temporary_path(target, repr(writer))
@@ -376,80 +383,6 @@ class RecipeContext:
                 return path
         raise ContractError(f"{self.recipe.name} saved {name}, which the run does not make")
 
-    def _cards(self, kind: str, fibre: str, header: Mapping[str, Any], inherit: FitsFile | None) -> list[str]:
-        from apero_dask.io.cards import CardError, merged
-        from apero_dask.io.provenance import (
-            calibration_cards,
-            inherited,
-            input_cards,
-            process_cards,
-            quality_cards,
-        )
-
-        source = inherit
-        if source is None:
-            first = next((files[0] for _, files in self.work.inputs if files), None)
-            source = self.open(absolute(self.trees, first.path)) if first is not None else None
-        own: list[Card] = []
-        for keyword, value in header.items():
-            pair = value if isinstance(value, tuple) else (value, "")
-            own.append((keyword, _plain(pair[0]), pair[1]))
-        own += process_cards(self.work, kind, fibre)
-        own += input_cards(self.work)
-        own += calibration_cards(self.work, fibre, self.instrument)
-        own += quality_cards(self._tests)
-        try:
-            return merged(inherited(source.text) if source is not None else [], own)
-        except CardError as error:
-            raise ContractError(f"{self.recipe.name}, header of {kind} {fibre}: {error}") from error
-
-    def _main(self, kind: str, main: Image | Table, cards: list[str]) -> Image | Table:
-        from dataclasses import replace
-
-        from apero_dask.io.fitswriter import Table
-        from apero_dask.io.primary import parse_cards
-        from apero_dask.io.provenance import TABLE_KEYWORDS
-
-        named = replace(main, name=KINDS[kind].outid)
-        if not isinstance(named, Table):
-            return named
-        values = parse_cards("".join(cards))
-        repeated = tuple((key, values[key], "") for key in TABLE_KEYWORDS if key in values)
-        return replace(named, cards=(*repeated, *named.cards))
-
-    def _parameter_table(self) -> Table:
-        from apero_dask.io.fitswriter import Table
-
-        rows = [
-            Parameter(option.name, self.option(option.name), "option", option.help)
-            for option in self.recipe.options
-            if option.changes_result
-        ]
-        rows += self._parameters.values()
-        return Table(
-            "PARAM_TABLE",
-            {
-                "NAME": [row.name for row in rows] or [""][:0],
-                "KIND": [type(row.value).__name__ for row in rows],
-                "VALUE": [str(row.value) for row in rows],
-                "SOURCE": [row.source for row in rows],
-                "DESCRIPTION": [row.description for row in rows],
-                "COUNT": [1] * len(rows),
-            },
-        )
-
-    def _check_precision(self, kind: str, extension: Image | Table) -> None:
-        from apero_dask.io.fitswriter import Image
-
-        if not isinstance(extension, Image) or extension.data.dtype.itemsize != 8:
-            return
-        i = self.instrument
-        if extension.data.shape in ((i.raw_columns, i.raw_rows), (i.raw_rows, i.raw_columns), (i.ny, i.nx)):
-            raise ContractError(
-                f"{self.recipe.name}: {extension.name or kind} is a detector image in double precision; "
-                "save it as float32"
-            )
-
 
 def run_recipe(
     work: Work,
@@ -483,12 +416,3 @@ def run_recipe(
         context.discard()
         raise
     return RecipeResult(outputs, context.tests(), context.messages())
-
-
-def _plain(value: Any) -> Any:
-    """Python value of a numpy scalar; a number that is not finite becomes the text FITS readers expect."""
-    item = getattr(value, "item", None)
-    plain = item() if item is not None else value
-    if isinstance(plain, float) and (plain != plain or plain in (float("inf"), float("-inf"))):
-        return "NaN" if plain != plain else ("Inf" if plain > 0 else "-Inf")
-    return plain

@@ -110,7 +110,7 @@ def register_frame(
     Returns
     -------
     snr : float
-        Signal-to-noise ratio of the median hot pixel at its place.
+        Signal-to-noise ratio of the median hot pixel at its place; 0 if the hot pixels are not there.
     offset : (int, int)
         Pixels along raw rows and raw columns by which the frame was off; (0, 0) without a list of
         hot pixels, for those of the frame itself are where they are.
@@ -128,7 +128,9 @@ def register_frame(
         snr, _, _ = hot_pixel_offset(ramp.slope, rows, columns)
         return snr, (0, 0)
     snr, dy, dx = hot_pixel_offset(ramp.slope, assets.hot_rows, assets.hot_columns)
-    if not _has_slipped(ramp.slope, assets, dy, dx):
+    if not _is_at(ramp.slope, assets, dy, dx):
+        return 0.0, (0, 0)
+    if (dy, dx) == (0, 0):
         return snr, (0, 0)
     log.warning("%s was read out %d rows and %d columns off", ramp.name, dy, dx)
     for field in ("slope", "intercept", "error", "reads"):
@@ -145,23 +147,21 @@ def register_frame(
     return snr, (dy, dx)
 
 
-def _has_slipped(slope: np.ndarray, assets: DetectorAssets, dy: int, dx: int) -> bool:
-    """Whether a frame is off by the offset found: a corrupt frame has no hot pixels, but some brightest
-    pixel.
+def _is_at(slope: np.ndarray, assets: DetectorAssets, dy: int, dx: int) -> bool:
+    """Whether the hot pixels are at an offset: a corrupt frame has none, but some brightest pixel.
 
-    Two halves of the list must agree, and what lies at the offset must be as bright as hot pixels are.
+    Two halves of the list must agree on an offset, and what lies there must be as bright as hot pixels are.
     """
     import numpy as np
     from apero_kernels.corruption import hot_pixel_offset
 
-    if (dy, dx) == (0, 0) or max(abs(dy), abs(dx)) > LARGEST_SLIP:
+    if max(abs(dy), abs(dx)) > LARGEST_SLIP or assets.hot_rows is None or assets.hot_columns is None:
         return False
-    if assets.hot_rows is None or assets.hot_columns is None:
-        return False
-    for half in (slice(0, None, 2), slice(1, None, 2)):
-        rows, columns = (np.ascontiguousarray(p[half]) for p in (assets.hot_rows, assets.hot_columns))
-        if hot_pixel_offset(slope, rows, columns)[1:] != (dy, dx):
-            return False
+    if (dy, dx) != (0, 0):
+        for half in (slice(0, None, 2), slice(1, None, 2)):
+            rows, columns = (np.ascontiguousarray(p[half]) for p in (assets.hot_rows, assets.hot_columns))
+            if hot_pixel_offset(slope, rows, columns)[1:] != (dy, dx):
+                return False
     if assets.dark is None:
         return True
     height, width = slope.shape
