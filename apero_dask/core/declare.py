@@ -149,6 +149,8 @@ class Recipe:
     arguments: tuple[Argument, ...]
     makes: tuple[Makes, ...]
     resources: Resources
+    leading: str = ""
+    """Argument whose frames name and date the products; empty = the first."""
     selects: tuple[Select, ...] = ()
     options: tuple[Option, ...] = ()
     stratum: int = 0

@@ -131,7 +131,7 @@ class Line:
         mask = self._mask() if recipe.name == "cal_ccf" else ""
         if self.bad or not inputs:
             return
-        frames = inputs[0].frames
+        frames = next((i for i in inputs if i.argument == recipe.leading), inputs[0]).frames
         kind = None
         if frames[0].dprtype != UNKNOWN:
             kind = draft.instrument.frame_type(frames[0].dprtype)

@@ -25,6 +25,7 @@ CAL_SHAPE_MASTER = register(
             Select(("WAVE0",)),
         ),
         makes=(Makes("SHAPEX"), Makes("SHAPEY"), Makes("FPMASTER")),
+        leading="fpfiles",
         options=(*GENERAL, *CALIBRATION, LOCO, FP_REFERENCE),
         resources=Resources(memory_gb=6.0, seconds=900.0, per_input_s=20.0),
     )

@@ -39,7 +39,7 @@ OBJ_FIT_TELLU = register(
         makes=(*_makes("TCORR1", "RECON1", "PCLEAN1", FIRST), *_makes("TCORR", "RECON", "PCLEAN", PUBLIC)),
         options=(
             *TELLURIC_OPTIONS,
-            Option("onlypreclean", "bool", False, help="stop after the analytic absorption model"),
+            Option("onlypreclean", "switch", help="stop after the analytic absorption model"),
             Option(
                 "model", "choice", "residual", choices=("residual", "pca"), help="telluric residual model"
             ),

@@ -38,7 +38,7 @@ def preview(frame: str | Path, png: str | Path | None = None) -> Path:
     Parameters
     ----------
     frame : raw file of this simulator or of the instrument
-    png : where to write; default: name of the frame with ``.png``, in the folder of the frame
+    png : where to write; default: name of the frame with ``.png``, in the current folder (a picture among raw frames would be in the way)
 
     Raises
     ------
@@ -49,7 +49,7 @@ def preview(frame: str | Path, png: str | Path | None = None) -> Path:
     """
     frame = Path(frame)
     shown = _read(frame)
-    target = Path(png) if png is not None else frame.with_name(frame.name.split(".")[0] + ".png")
+    target = Path(png) if png is not None else Path(frame.name.split(".")[0] + ".png")
     write_file(target.absolute(), [png_bytes(draw(shown).pixels)])
     return target
 

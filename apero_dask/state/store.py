@@ -98,7 +98,7 @@ class Store:
         db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
         try:
             # No write-ahead log: its shared memory does not work on network file systems.
-            db.execute("PRAGMA journal_mode = TRUNCATE")
+            db.execute("PRAGMA journal_mode = DELETE")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA quick_check").fetchone()
             db.executescript(_TABLES)

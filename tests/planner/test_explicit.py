@@ -350,3 +350,11 @@ def test_switched_off_lines(reduced: Snapshot) -> None:
     assert states(made) == {"SKIPPED_USER": 3}
     assert not {"E-OUTPUT-CONFLICT", "E-NO-FILES"} & codes(made)
     assert all("switched off: RUN_CCF = False" in c.reasons for c in made.counts)
+
+
+def test_shape_line_is_named_by_its_comb_like_the_sequence() -> None:
+    made = plan(
+        f"id1 = pp_seq\nid2 = cal_shape_master {ONE} --hcfiles 2320027c_pp.fits --fpfiles 2320020a_pp.fits"
+    )
+    task = next(t for t in made.tasks if t.step.short == "SHAPEM")
+    assert task.path("SHAPEX") == f"reduced/master/{ONE}/2320020a_pp_shapex.fits"

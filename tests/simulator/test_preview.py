@@ -73,13 +73,16 @@ def test_limits_without_extent_have_no_ticks():
     assert ticks(float("nan"), 1.0) == []
 
 
-def test_preview_shows_the_light(tmp_path, capsys):
+def test_preview_shows_the_light(tmp_path, capsys, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     light = np.full(MINI.full_shape, 0.1)
     light[400:500, 300:600] = 100.0
     record(tmp_path, only(read_noise=True), light)
     assert main(["--preview", str(tmp_path / "2320001d.fits")]) == 0
-    png = tmp_path / "2320001d.png"
-    assert str(png) in capsys.readouterr().out
+    png = tmp_path / "here" / "2320001d.png"
+    assert png.name in capsys.readouterr().out
+    assert not (tmp_path / png.name).exists()
     picture = decode(png.read_bytes())
     # The whole frame, two pixels to one, starts 50 rows from the top in the middle of the sheet.
     binned = picture[50 : 50 + MINI.raw_columns // 2]
