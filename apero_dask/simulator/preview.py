@@ -38,7 +38,7 @@ def preview(frame: str | Path, png: str | Path | None = None) -> Path:
     Parameters
     ----------
     frame : raw file of this simulator or of the instrument
-    png : where to write; default: name of the frame with ``.png``, in the current folder (a picture among raw frames would be in the way)
+    png : where to write; default: name of the frame with ``.png``, in the current folder
 
     Raises
     ------
