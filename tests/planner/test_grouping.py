@@ -17,6 +17,7 @@ from apero_dask.planner.grouping import (
     subgroups,
 )
 from tests.planner.archive import night_frames, worked_index
+from tests.planner.markers import execute
 from tests.planner.planning import codes, plan, run, runs, texts
 
 ONE = "2018-09-25"
@@ -184,8 +185,6 @@ def test_archive_steps_of_an_execution_take_what_is_preprocessed() -> None:
     # Nothing is preprocessed: the runs are planned, and what they lack is named.
     assert len(run(made, "DARKM").inputs[0].frames) == 10
     assert "W-NOT-MADE" in codes(made)
-    from tests.planner.markers import execute
-
     done = execute(plan("NIGHT_NAME = 2018-09-25\nid1 = pp_seq", only_show=False))
     later = plan("id1 = master_seq", snapshot=done.snapshot, only_show=False)
     assert {f.obs_dir for f in run(later, "DARKM").inputs[0].frames} == {ONE}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.planner.order import check_acyclic
 from apero_dask.runfile.merge import CommandLine
-from tests.planner.markers import execute
+from tests.planner.markers import execute, failing
 from tests.planner.planning import codes, counts, plan, run, runs, selection, sources, states, texts
 from tests.planner.test_skip import SKIP_ALL
 
@@ -183,9 +184,6 @@ def test_order_does_not_change_what_is_up_to_date() -> None:
 
 
 def test_order_opens_after_failures_too() -> None:
-    from apero_dask.core.outcome import State
-    from tests.planner.markers import failing
-
     made = plan(LINES, cli=CommandLine(order="strict"), only_show=False)
     done = execute(made, outcome=failing({("PP", "", "2320032o"): State.FAILED_ERROR}))
     ended = [done.states[t.key].value for t in made.tasks]

@@ -48,6 +48,24 @@ def test_order_of_frames(text: str) -> None:
         assert content(plan(text, FrameIndex.of(frames))) == expected
 
 
+def test_order_of_the_lines_of_the_run_file() -> None:
+    lines = [
+        "MASTER_OBS_DIR = 2018-09-25",
+        "SCIENCE_TARGETS = Gl699, TOI-442",
+        "RUN_LEAKOBJ = False",
+        "CALIB_DB_MATCH = older",
+        "EXCLUDE_OBS_DIRS = 2018-09-27",
+        "id2 = science_seq",
+        "id1 = tellu_seq",
+        "id10 = calib_seq",
+    ]
+    expected = list(plan("\n".join(lines), base="").json_lines())
+    for seed in range(5):
+        random.Random(seed).shuffle(lines)
+        text = "# one comment\n\n" + "  # and another\n".join(lines)
+        assert list(plan(text, base="").json_lines()) == expected
+
+
 def test_order_of_markers() -> None:
     done = execute(plan("id1 = limited_seq", only_show=False))
     markers = list(done.snapshot.markers.values())

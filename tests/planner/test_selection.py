@@ -9,8 +9,8 @@ import pytest
 from apero_dask.core.frames import FrameIndex, RawFrame
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan, Task
-from apero_dask.core.settings import Settings
-from apero_dask.planner.selection import Maker, Shelf, candidates, nearest_reference
+from apero_dask.core.snapshot import Snapshot
+from apero_dask.planner.selection import nearest_reference
 from tests.planner.archive import night_frames, worked_index
 from tests.planner.markers import Done, execute, failing
 from tests.planner.planning import NIGHTS, plan, run, runs, selection, sources, texts
@@ -368,8 +368,6 @@ def test_stored_failures_are_no_candidates() -> None:
 
 
 def test_one_damaged_file_makes_its_run_useless(reduced: Done) -> None:
-    from apero_dask.core.snapshot import Snapshot
-
     marker = next(m for m in reduced.snapshot.markers.values() if m.short == "BAD" and m.obs_dir == TWO)
     background = next(o.path for o in marker.outputs if o.kind == "BKGRDMAP")
     snapshot = Snapshot.of(reduced.snapshot.markers.values(), damaged=[background])
@@ -417,58 +415,6 @@ def test_night_whose_raw_frames_are_gone(reduced: Done) -> None:
     assert not [f for f in made.findings if f.code.startswith("E-")]
     wanted = selection(made.tasks[0], "WAVE")
     assert [c.obs_dir for c in wanted.candidates] == [TWO, THREE, ONE, ONE]
-
-
-# -- ranking alone -----------------------------------------------------------------------------
-
-
-def maker(time: float, night: str, tier: str = "night", source: str = "run", stem: str = "a") -> Maker:
-    return Maker(time, tier, night, source, "" if source else f"id {stem}", stem)
-
-
-def test_ties() -> None:
-    settings = Settings()
-    makers = [
-        maker(11.0, "later"),
-        maker(9.0, "earlier", stem="b"),
-        maker(9.0, "earlier", "master"),
-        maker(9.0, "earlier", source="", stem="a"),
-        maker(9.0 + 4e-7, "near", stem="0"),
-    ]
-    ranked = Shelf.of(reversed(makers)).ranked("night", 10.0, settings)
-    labels = [(m.obs_dir, m.tier, bool(m.source)) for m, _ in ranked]
-    # Earlier time first, then night before master tier, then planned before stored; the fourth differs by
-    # less than 0.1 s in distance but is later.
-    assert labels == [
-        ("earlier", "night", True),
-        ("earlier", "night", False),
-        ("earlier", "master", True),
-        ("near", "night", True),
-        ("later", "night", True),
-    ]
-
-
-def test_own_night_is_first_whatever_its_time() -> None:
-    shelf = Shelf.of([maker(10.4, "night", stem="x"), maker(10.0, "other"), maker(10.1, "night", "master")])
-    ranked = shelf.ranked("night", 10.0, Settings(max_calib_dtime=0.2))
-    assert [(m.obs_dir, m.tier, own) for m, own in ranked] == [
-        ("night", "night", True),
-        ("other", "night", False),
-        ("night", "master", False),
-    ]
-
-
-def test_unknown_time_leaves_the_own_night() -> None:
-    shelf = Shelf.of([maker(10.4, "night"), maker(10.0, "other")])
-    found = candidates(shelf, ("BADPIX",), "night", float("nan"), Settings(), after=0, other=False)
-    assert [(c.obs_dir, c.rank, c.fallback) for c in found] == [("night", 1, False)]
-
-
-def test_ranks_number_on_after_another_kind() -> None:
-    shelf = Shelf.of([maker(10.4, "night"), maker(10.0, "other")])
-    for after, expected in ((0, [2, 3]), (1, [2, 3]), (4, [5, 6])):
-        found = candidates(shelf, ("THERMALI",), "night", 10.0, Settings(), after=after, other=True)
-        assert [c.rank for c in found] == expected
 
 
 def frame(identifier: str, night: str, dprtype: str, mjdmid: float) -> RawFrame:
