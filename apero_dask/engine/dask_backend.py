@@ -123,7 +123,10 @@ class DaskBackend:
         finished = [f for f in current if f.status == "finished"]
         results: list[TaskOutcome | Lost] = []
         if finished:
-            results += self._client.gather(finished, errors="skip")
+            try:
+                results += self._client.gather(finished, errors="skip")
+            except OSError as error:
+                raise BackendLost(f"the connection to the scheduler was lost: {error}") from error
         answered = {o.key for o in results if isinstance(o, TaskOutcome)}
         for future in current:
             if self._keys[future.key] in answered:

@@ -28,7 +28,7 @@ from apero_dask.instruments import instrument
 from apero_dask.io.atomic import is_temporary
 from apero_dask.io.identify import KEYWORDS
 from apero_dask.io.indexer import scan
-from apero_dask.io.markers import absolute
+from apero_dask.io.markers import absolute, marker_path
 from apero_dask.io.trees import Trees, find_trees
 from apero_dask.planner.build import build_plan
 from apero_dask.simulator.cli import main as simulate
@@ -83,9 +83,7 @@ def clone(root: Path, target: Path) -> Path:
 
 def skipping(*shorts: str) -> tuple[Switch, ...]:
     """Skip switches of these steps set to True; a part follows a blank."""
-    return tuple(
-        Switch(short.partition(" ")[0], short.partition(" ")[2], True) for short in shorts
-    )
+    return tuple(Switch(short.partition(" ")[0], short.partition(" ")[2], True) for short in shorts)
 
 
 def all_shorts(plan: Plan) -> list[str]:
@@ -134,9 +132,7 @@ class Reduced:
         found = [
             t
             for t in self.plan.tasks
-            if t.step.short == short
-            and place in ("", t.obs_dir, t.object)
-            and stem in ("", t.stem)
+            if t.step.short == short and place in ("", t.obs_dir, t.object) and stem in ("", t.stem)
         ]
         assert len(found) == 1, f"{len(found)} runs {short} {place} {stem}"
         return found[0]
@@ -221,6 +217,23 @@ def with_skip(*shorts: str) -> Settings:
     return replace(SETTINGS, skip_switches=skipping(*shorts))
 
 
+def rerun(
+    root: Path,
+    reference: Reduced,
+    faults: Mapping[str, Mapping[str, Any]],
+    backend: Backend | None = None,
+    options: Options | None = None,
+) -> Reduced:
+    """Take the markers of the faulty runs away and reduce again, with everything else up to date."""
+    for task in reference.plan.tasks:
+        short, night, stem = task.step.short, task.obs_dir, task.stem
+        if {short, f"{short} {night}", f"{short} {stem}", f"{short} {night} {stem}"} & set(faults):
+            marker_path(root / "log", task.identity()).unlink()
+    set_faults(root, faults)
+    forget_executions(root)
+    return reduce(root, backend, settings=with_skip(*all_shorts(reference.plan)), options=options)
+
+
 # -- what is on disk --------------------------------------------------------------------------
 
 
@@ -255,7 +268,9 @@ def unmarked(root: Path) -> list[str]:
     """Files of the product trees that no marker knows: partial, temporary or orphaned."""
     known = {o.path for m in markers(root) for o in m.outputs}
     there = {
-        str(path.relative_to(root)) for tree in ("tmp", "reduced") for path in (root / tree).rglob("*.*")
+        str(path.relative_to(root))
+        for tree in ("tmp", "reduced")
+        for path in (root / tree).rglob("*.*")
         if path.is_file()
     }
     return sorted(there - known)

@@ -26,7 +26,7 @@ def workers(
             threads_per_worker=threads,
             processes=processes,
             host="127.0.0.1" if processes else None,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=None,
             resources={MEMORY: MEMORY_MB * threads, THREADS: threads},
             silence_logs=50,

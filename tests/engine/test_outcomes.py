@@ -17,17 +17,9 @@ from tests.engine.clusters import workers
 FIRST, SECOND, THIRD = bed.NIGHTS
 
 
-def rerun(root: Path, reference: bed.Reduced, faults: dict[str, dict[str, str]]) -> bed.Reduced:
-    """Take the markers of the faulty runs away and reduce again, with everything else up to date."""
-    for task in reference.plan.tasks:
-        names = (task.step.short, f"{task.step.short} {task.obs_dir}", f"{task.step.short} {task.stem}")
-        if any(name in faults for name in names) or f"{names[1]} {task.stem}" in faults:
-            marker_path(root / "log", task.identity()).unlink()
-    bed.set_faults(root, faults)
-    return bed.reduce(root, settings=bed.with_skip(*bed.all_shorts(reference.plan)))
-
-
-def chosen(done: bed.Reduced, short: str, night: str, kind: str, stem: str = "") -> tuple[str, str, int, bool]:
+def chosen(
+    done: bed.Reduced, short: str, night: str, kind: str, stem: str = ""
+) -> tuple[str, str, int, bool]:
     """(tier, night, rank, fallback) of a calibration that a run used, from its marker."""
     table = {m.identity: m for m in bed.markers(done.root)}
     mine: Marker = table[done.of(short, night, stem).identity()]
@@ -44,7 +36,7 @@ def test_all_good_every_night_its_own(short: str, reference: bed.Reduced) -> Non
 
 
 def test_bad_pixels_of_the_second_night_fail(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {f"BAD {SECOND}": {"kind": "qc"}})
+    done = bed.rerun(reduced, reference, {f"BAD {SECOND}": {"kind": "qc"}})
     assert done.state("BAD", SECOND) is State.QC_FAILED
     for short in ("SHAPE", "FF", "WAVE"):
         for kind in ("BADPIX", "BKGRDMAP"):
@@ -57,7 +49,7 @@ def test_bad_pixels_of_the_second_night_fail(reduced: Path, reference: bed.Reduc
 
 
 def test_bad_pixels_of_two_nights_fail(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {f"BAD {night}": {"kind": "qc"} for night in (SECOND, THIRD)})
+    done = bed.rerun(reduced, reference, {f"BAD {night}": {"kind": "qc"} for night in (SECOND, THIRD)})
     for night in (SECOND, THIRD):
         # The master product has the same time and loses the tie.
         assert chosen(done, "FF", night, "BADPIX") == ("night", FIRST, 3, True)
@@ -71,13 +63,13 @@ def test_no_telescope_darks_in_the_third_night(reference: bed.Reduced) -> None:
 
 
 def test_wave_of_the_second_night_fails(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {f"WAVE {SECOND}": {"kind": "error"}})
+    done = bed.rerun(reduced, reference, {f"WAVE {SECOND}": {"kind": "error"}})
     assert chosen(done, "EXTOBJ", SECOND, "WAVE", "2320130o") == ("night", THIRD, 2, True)
     assert done.result.status == 1
 
 
 def test_wave_of_all_nights_fails(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"WAVE": {"kind": "qc"}})
+    done = bed.rerun(reduced, reference, {"WAVE": {"kind": "qc"}})
     for night, frame in ((FIRST, "2320031o"), (SECOND, "2320130o"), (THIRD, "2320229o")):
         tier, source, _, fallback = chosen(done, "EXTOBJ", night, "WAVE", frame)
         assert (tier, source, fallback) == ("master", FIRST, True)
@@ -86,7 +78,7 @@ def test_wave_of_all_nights_fails(reduced: Path, reference: bed.Reduced) -> None
 
 
 def test_flat_of_all_nights_fails(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"FF": {"kind": "qc"}})
+    done = bed.rerun(reduced, reference, {"FF": {"kind": "qc"}})
     for night in bed.NIGHTS:
         assert chosen(done, "WAVE", night, "FLAT")[:2] == ("master", FIRST)
         assert chosen(done, "WAVE", night, "BLAZE")[:2] == ("master", FIRST)
@@ -121,7 +113,7 @@ def test_night_far_from_all_calibrations(reduced: Path, reference: bed.Reduced) 
 
 
 def test_extraction_of_one_frame_raises(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"EXTOBJ 2320031o": {"kind": "bug"}})
+    done = bed.rerun(reduced, reference, {"EXTOBJ 2320031o": {"kind": "bug"}})
     assert done.counts()["FAILED_ERROR"] == 1
     blocked = sorted(
         done.plan.by_key[key].step.short for key, state in done.states.items() if state is State.BLOCKED
@@ -132,18 +124,21 @@ def test_extraction_of_one_frame_raises(reduced: Path, reference: bed.Reduced) -
     template = table[done.of("FTELLU2", "GL699").identity()]
     assert len(template.inputs) == 11
     assert done.result.status == 1
-    assert "ZeroDivisionError: planned defect" in done.result.outcomes[done.of("EXTOBJ", stem="2320031o").key].error
+    assert (
+        "ZeroDivisionError: planned defect"
+        in done.result.outcomes[done.of("EXTOBJ", stem="2320031o").key].error
+    )
 
 
 def test_template_fails(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"FTELLU2 TOIM442": {"kind": "error"}})
+    done = bed.rerun(reduced, reference, {"FTELLU2 TOIM442": {"kind": "error"}})
     counts = done.counts()
     assert (counts["FAILED_ERROR"], counts["BLOCKED"]) == (1, 4)
     assert done.result.status == 1
 
 
 def test_transmission_fails_quality_control(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"MKTELLU1 2320029o": {"kind": "qc"}})
+    done = bed.rerun(reduced, reference, {"MKTELLU1 2320029o": {"kind": "qc"}})
     assert done.counts()["QC_FAILED"] == 1
     assert set(done.counts()) == {"QC_FAILED", "DONE", "SKIPPED_EXISTS"}
     assert done.result.status == 0
@@ -154,7 +149,7 @@ def test_transmission_fails_quality_control(reduced: Path, reference: bed.Reduce
 
 
 def test_no_transmission_at_all(reduced: Path, reference: bed.Reduced) -> None:
-    done = rerun(reduced, reference, {"MKTELLU1": {"kind": "qc"}})
+    done = bed.rerun(reduced, reference, {"MKTELLU1": {"kind": "qc"}})
     assert done.state("MKTELLU2", stem="2320029o") is State.FAILED_CALIB
     assert done.result.status == 1
 
@@ -164,7 +159,7 @@ def test_no_transmission_at_all(reduced: Path, reference: bed.Reduced) -> None:
 
 def test_failed_frames_are_left_out_of_their_group(reduced: Path, reference: bed.Reduced) -> None:
     bad = [f"PP {SECOND} {n}f" for n in (2320115, 2320116)]
-    done = rerun(reduced, reference, {bad[0]: {"kind": "qc"}, bad[1]: {"kind": "error"}})
+    done = bed.rerun(reduced, reference, {bad[0]: {"kind": "qc"}, bad[1]: {"kind": "error"}})
     flat = done.of("FF", SECOND)
     assert done.states[flat.key] is State.DONE
     table = {m.identity: m for m in bed.markers(reduced)}
@@ -181,7 +176,7 @@ def test_failed_frames_are_left_out_of_their_group(reduced: Path, reference: bed
 )
 def test_no_input_left(kinds: tuple[str, str], state: State, reduced: Path, reference: bed.Reduced) -> None:
     frames = (f"PP {SECOND} 2320103d", f"PP {SECOND} 2320104d")
-    done = rerun(reduced, reference, {f: {"kind": k} for f, k in zip(frames, kinds, strict=True)})
+    done = bed.rerun(reduced, reference, {f: {"kind": k} for f, k in zip(frames, kinds, strict=True)})
     assert done.state("THERMAL", SECOND, "2320103d") is state
     assert done.result.status in (1, 4)
 

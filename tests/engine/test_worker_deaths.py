@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from distributed import Client
 
 from apero_dask.core.outcome import State
+from apero_dask.core.work import Work
 from apero_dask.engine.dask_backend import DaskBackend
-from apero_dask.engine.driver import Options
+from apero_dask.engine.serial import SerialBackend
 from tests.engine import bed, standins
 from tests.engine.clusters import workers
 from tests.engine.test_invariance import assert_same
@@ -97,47 +98,47 @@ def test_a_random_worker_is_killed_again_and_again(seed: int, root: Path, refere
     assert bed.temporaries(root) == []
 
 
-def test_poison(root: Path, reference: bed.Reduced) -> None:
+def test_poison(reduced: Path, reference: bed.Reduced) -> None:
     """A run that always kills its worker is given up after three attempts; nobody else is blamed."""
-    bed.set_faults(root, {"EXTOBJ 2018-09-25 2320031o": {"kind": "kill"}, "LOC": {"kind": "kill_once"}})
+    faults = {"EXTOBJ 2018-09-25 2320031o": {"kind": "kill"}, "LOC 2018-09-26": {"kind": "kill_once"}}
     with workers(2) as client:
-        done = bed.reduce(root, DaskBackend(client, standins.run))
+        done = bed.rerun(reduced, reference, faults, DaskBackend(client, standins.run))
     poison = done.of("EXTOBJ", stem="2320031o")
     assert done.states[poison.key] is State.FAILED_WORKER
     assert "given up after 3 attempts" in done.result.outcomes[poison.key].error
-    assert bed.executions(root)[poison.key] == 3
-    assert done.counts() == {"DONE": 271, "FAILED_WORKER": 1, "BLOCKED": 4}
+    assert bed.executions(reduced)[poison.key] == 3
+    counts = done.counts()
+    assert (counts.pop("FAILED_WORKER"), counts.pop("BLOCKED")) == (1, 4)
+    assert set(counts) == {"DONE", "SKIPPED_EXISTS"}
+    for task in (t for t in done.plan.tasks if t.step.short == "LOC" and t.obs_dir == "2018-09-26"):
+        assert bed.executions(reduced)[task.key] == 2
     assert done.result.status == 1
-    assert bed.temporaries(root) == []
-    # Retried later without the poison: the rest of the archive has the products of an undisturbed reduction.
-    bed.set_faults(root, {})
-    last = bed.reduce(root, settings=bed.with_skip(*bed.all_shorts(done.plan)))
+    assert bed.temporaries(reduced) == []
+    # Retried later without the poison: the products of an undisturbed reduction.
+    bed.set_faults(reduced, {})
+    last = bed.reduce(reduced, settings=bed.with_skip(*bed.all_shorts(done.plan)))
     assert last.result.status == 0
-    assert bed.contents(root) == bed.contents(reference.root)
+    assert bed.contents(reduced) == bed.contents(reference.root)
 
 
-def test_memory_is_doubled_after_a_loss(root: Path) -> None:
-    bed.set_faults(root, {"DARKM": {"kind": "memory"}})
+def test_memory_is_doubled_after_a_loss(reduced: Path, reference: bed.Reduced) -> None:
     asked: list[tuple[int, int]] = []
 
-    class Noting(DaskBackend):
-        def submit(self, work, dask_key, priority, upstream):  # type: ignore[no-untyped-def]
-            if work.short == "DARKM":
+    class Noting(SerialBackend):
+        def submit(self, work: Work, dask_key: str, priority: int, upstream: Sequence[str]) -> None:
+            if work.short == "CCF":
                 asked.append((work.attempt, work.memory_mb))
             super().submit(work, dask_key, priority, upstream)
 
-    with workers(1, processes=False, settings={}) as client:
-        done = bed.reduce(root, Noting(client, standins.run), options=Options(look_ahead=False))
-    assert done.state("DARKM") is State.FAILED_WORKER
-    assert [attempt for attempt, _ in asked] == [1, 2, 3]
+    done = bed.rerun(reduced, reference, {"CCF 2320031o": {"kind": "memory"}}, Noting(standins.run))
+    assert done.state("CCF", stem="2320031o") is State.FAILED_WORKER
     first = asked[0][1]
-    most = 4000
-    assert [memory for _, memory in asked] == [min(first, most), min(2 * first, most), min(4 * first, most)]
+    assert asked == [(1, first), (2, 2 * first), (3, 4 * first)]
 
 
 def test_stopped_worker_comes_back(root: Path, reference: bed.Reduced) -> None:
     """The scheduler gives a silent worker up; the same run is then alive twice."""
-    bed.set_faults(root, {"PP": {"kind": "jitter", "seconds": 0.05}, "DARKM": {"kind": "sleep_once", "seconds": 3}})
+    bed.set_faults(root, {"PP": {"kind": "jitter", "seconds": 0.05}})
     with workers(2, settings={"distributed.scheduler.worker-ttl": "2s"}) as client:
         pids = pids_by_asking(client)
 
