@@ -1,7 +1,7 @@
 """The engine test bed: a data root of the three-night archive, reduced by stand-in recipes.
 
-Raw frames hold a header only, so that a whole reduction takes seconds; planner, engine, FITS writer, markers, state
-and databases are the real ones.
+Raw frames hold a header only, so that a whole reduction takes seconds; planner, engine, FITS writer, markers,
+state and databases are the real ones.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from apero_dask.io.markers import absolute, marker_path
 from apero_dask.io.trees import Trees, find_trees
 from apero_dask.planner.build import build_plan
 from apero_dask.simulator.cli import main as simulate
+from apero_dask.state.disk import current_markers
 from apero_dask.state.lock import DriverLock
 from apero_dask.state.store import Store
 from tests.engine import standins
@@ -238,11 +239,11 @@ def rerun(
 
 
 def markers(root: Path) -> list[Marker]:
-    """Markers as the state database has them."""
+    """Markers whose files are still theirs, as the state database has them."""
     store = Store(root / "log")
     try:
         store.reconcile()
-        return store.markers()
+        return current_markers(store.markers(), find_trees(str(root)))
     finally:
         store.close()
 

@@ -1,7 +1,7 @@
 """Cheap stand-in bodies for every recipe: they combine the digests of what they read into a small product.
 
-A product is a pure function of its inputs, calibrations and options, so that any mistake of the engine shows as
-another content digest.  Faults are read from a file beside the data, so that they reach every worker process.
+A product is a pure function of its inputs, calibrations and options, so that any mistake of the engine shows
+as another content digest.  Faults are read from a file beside the data, so that they reach all workers.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ BEHIND: dict[str, tuple[str, ...]] = {
     "LEAKM": (),
     "WAVEM": (),
 }
-"""Master steps behind each: localisation of fibre C (2320005f) does not touch the shape, that of A and B does."""
+"""Master steps behind each: localisation of C (2320005f) does not touch the shape, that of A and B does."""
 NIGHT_RUNS = bed.RUNS - 146 - bed.MASTERS
 
 

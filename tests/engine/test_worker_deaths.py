@@ -30,7 +30,7 @@ def pids_by_asking(client: Client) -> list[int]:
 
 
 class Saboteur(threading.Thread):
-    """Does something each time a number of further runs has been started: never faster than workers recover."""
+    """Does something each time some more runs have been started: never faster than workers recover."""
 
     def __init__(self, root: Path, deed: Callable[[], bool], runs: Callable[[], int]) -> None:
         super().__init__(daemon=True)
@@ -193,8 +193,10 @@ def test_scheduler_is_killed(root: Path, reference: bed.Reduced) -> None:
         while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         worker = subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address)]
-            + ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "5"],
+            [
+                *(sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address)),
+                *("--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "5"),
+            ],
             stderr=subprocess.DEVNULL,
             cwd=Path(bed.__file__).parents[2],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
