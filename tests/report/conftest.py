@@ -12,7 +12,7 @@ from tests.report.reduction import Answer, Root, archive
 STAR = "2320031o"
 """Frame whose extraction fails."""
 _MADE: dict[str, tuple[Root, Answer]] = {}
-"""Reductions of this session; the fixtures below exist once for every folder that imports them."""
+"""Reductions made once per test run; the fixtures below exist once for every folder that imports them."""
 
 
 def once(name: str, make: Callable[[], tuple[Root, Answer]]) -> tuple[Root, Answer]:
