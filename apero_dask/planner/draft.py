@@ -76,8 +76,6 @@ class Draft:
     master_keys: list[str] = field(default_factory=list)
     transmissions: dict[str, list[Task]] = field(default_factory=dict)
     """Runs that make TRANS1 and TRANS2."""
-    kept_stars: set[str] = field(default_factory=set)
-    """Frames that RECAL_TEMPLATES = False leaves out: their stored transmission stays in the set."""
     keep_failed: bool = False
     """The line that is being planned uses stored files that failed quality control."""
     repeated: int = 0
@@ -88,6 +86,7 @@ class Draft:
     _consumed: frozenset[str] = frozenset()
     _stored: dict[str, list[tuple[Marker, OutputRecord]]] = field(default_factory=dict)
     _stored_of: dict[str, dict[str, list[tuple[Marker, OutputRecord]]]] = field(default_factory=dict)
+    _in_night: dict[str, set[str]] = field(default_factory=dict)
     _has_template: dict[str, bool] = field(default_factory=dict)
     _entered: dict[tuple[str, str, str], tuple[list[dict[str, str]], list[list[Task]]]] = field(
         default_factory=dict
@@ -157,14 +156,26 @@ class Draft:
         return "E2DSFF"
 
     def stored(self, kind: str) -> list[tuple[Marker, OutputRecord]]:
-        """Passed and intact products of one kind that the reject list does not forbid, in canonical order."""
+        """Passed and intact telluric products of one kind that may still be used, in canonical order.
+
+        Those that the reject list forbids are out, and those whose raw frame was taken from its night since.
+        """
         found = self._stored.get(kind)
         if found is None:
+            nights = self.selected.night_frames
             found = self._stored[kind] = [
                 (marker, output)
                 for marker, output in self.snapshot.of_kind(kind)
                 if not self.selected.forbids(marker.stem, "telluric")
+                and (marker.obs_dir not in nights or marker.stem in self._identifiers(marker.obs_dir))
             ]
+        return found
+
+    def _identifiers(self, night: str) -> set[str]:
+        """Identified frames of a night, whatever the filters say."""
+        found = self._in_night.get(night)
+        if found is None:
+            found = self._in_night[night] = {f.identifier for f in self.selected.night_frames[night]}
         return found
 
     def stored_of(self, kind: str, name: str) -> list[tuple[Marker, OutputRecord]]:

@@ -82,7 +82,6 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
         if needs_template:
             reason = ""
             if keeps_template(draft, name):
-                draft.kept_stars.add(frame.identifier)
                 reason = "RECAL_TEMPLATES = False: {n} frame(s) of objects with a template"
             else:
                 further += template_input(draft, name, required=True)

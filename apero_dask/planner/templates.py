@@ -130,10 +130,9 @@ def _spectra(draft: Draft, frames: list[RawFrame]) -> str:
 
 
 def _stored_spectra(draft: Draft, name: str, kind: str, planned: set[str]) -> list[str]:
-    """Stored spectra of an object from nights that this plan does not touch."""
-    nights = set(draft.selected.nights)
+    """Stored spectra of an object from frames that this plan does not touch."""
     return [
         output.path
         for marker, output in draft.stored_of(kind, name)
-        if output.fibre == "AB" and marker.obs_dir not in nights and marker.stem not in planned
+        if output.fibre == "AB" and marker.stem not in planned
     ]

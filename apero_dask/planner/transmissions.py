@@ -10,23 +10,22 @@ SETS = {"PCA1": ("MODEL1", "TRANS1", ""), "PCA2": ("MODEL2", "TRANS2", "TRANS1")
 """Node -> product, transmissions, and those used instead when no transmission of the first kind passed."""
 
 
-def _members(draft: Draft, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Planned members sorted by time, and stored transmissions that still count.
+def _members(draft: Draft, request: Request, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Planned members sorted by time, and stored transmissions that are not made again.
 
-    Stored ones of nights that this plan processes count only where it leaves a star out because it has a
-    template already: all others would have been made again if they were still wanted.  In trigger mode the
-    database counts as it stands, without what tonight's runs are about to write.
+    Where a sequence makes transmissions, stored ones of stars that are telluric targets no more do not count.
+    In trigger mode the database counts as it stands, without what tonight's runs are about to write.
     """
     if not kind:
         return (), ()
     planned = draft.transmissions.get(kind, [])
     again = {task.stem for task in planned}
     trigger = draft.settings.trigger_run
-    nights = set(draft.selected.nights) if planned and not trigger else set()
+    by_sequence = not trigger and any(task.step.label != "00" for task in planned)
     stored = [
         output.path
         for marker, output in draft.stored(kind)
-        if marker.stem not in again and (marker.obs_dir not in nights or marker.stem in draft.kept_stars)
+        if marker.stem not in again and (not by_sequence or marker.object in request.targets.telluric)
     ]
     ordered = [] if trigger else sorted(planned, key=lambda task: (task.time, task.stem))
     return tuple(task.key for task in ordered), tuple(stored)
@@ -43,8 +42,8 @@ def model_input(draft: Draft, request: Request, first: bool) -> Inputs:
     name = "PCA1" if first else "PCA2"
     key = f"{name}-{request.number:05d}"
     product, kind, instead = SETS[name]
-    members, stored = _members(draft, kind)
-    fallback, fallback_stored = _members(draft, instead)
+    members, stored = _members(draft, request, kind)
+    fallback, fallback_stored = _members(draft, request, instead)
     node = Node(
         key=key,
         kind="model",

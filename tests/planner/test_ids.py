@@ -7,6 +7,7 @@ import pytest
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.core.snapshot import Snapshot
+from apero_dask.planner.filters import Rejection
 from apero_dask.planner.order import check_acyclic
 from apero_dask.runfile.merge import CommandLine
 from tests.planner.markers import execute, failing
@@ -191,15 +192,20 @@ def test_order_opens_after_failures_too() -> None:
     assert ended == ["DONE", "FAILED_ERROR", "FAILED_CALIB", "BLOCKED", "DONE"]
 
 
-def test_two_models_for_one_file_wait_for_each_other(reduced: Snapshot) -> None:
+def test_two_models_for_one_file_wait_for_each_other() -> None:
+    """Nothing that the first line reads is written anew, but its model is."""
+    known = plan("id1 = limited_seq", rejections={"2320228o": Rejection(telluric=True)}, only_show=False)
+    reduced = execute(known).snapshot
     text = (
-        f"id1 = obj_fit_tellu {ONE} 2320031o_pp_e2dsff_AB.fits\nid2 = tellu_seq\n"
+        f"id1 = obj_fit_tellu {ONE} 2320031o_pp_e2dsff_AB.fits\n"
+        f"id2 = obj_mk_tellu {THREE} 2320228o_pp_e2dsff_lcorr_AB.fits\n"
         f"id3 = obj_fit_tellu {ONE} 2320032o_pp_e2dsff_AB.fits"
     )
     made = plan(text, snapshot=reduced, only_show=False)
-    models = [n for n in made.nodes if n.key.startswith("PCA2")]
-    assert [n.key for n in models] == ["PCA2-00001", "PCA2-00003"]
+    models = [n for n in made.nodes if n.kind == "model"]
+    found = [(n.key, len(n.members), len(n.stored)) for n in models]
+    assert found == [("PCA2-00001", 0, 4), ("PCA2-00003", 1, 4)]
     assert models[0].outputs() == models[1].outputs()
+    assert [n.key for n in made.nodes if n.kind == "order"] == ["ORDER-00003"]
     place = {key: n for n, key in enumerate(execute(made, reduced, seed=4).executed)}
     assert place["00001.00.00001"] < place["PCA2-00003"] < place["00003.00.00001"]
-    assert THREE in {t.obs_dir for t in made.tasks}

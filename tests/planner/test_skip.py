@@ -135,6 +135,20 @@ def test_grown_archive_is_taken_when_a_used_frame_changed(first: tuple[Plan, Don
     assert run(made, "SHAPEM").state is State.PLANNED
 
 
+def test_grown_archive_is_taken_when_a_used_frame_is_gone(first: tuple[Plan, Done]) -> None:
+    made = plan(
+        LIMITED,
+        worked_index("2018-10-08"),
+        snapshot=first[1].snapshot,
+        rejections={"2320101d": Rejection(everywhere=True)},
+        only_show=False,
+    )
+    assert [text.split()[0] for text in texts(made, "I-ARCHIVE-GROWN")] == ["SHAPEM"]
+    assert len(run(made, "DARKM").inputs[0].frames) == 10 + 4 - 1
+    assert run(made, "SHAPEM").state is State.PLANNED
+    assert len(run(made, "SHAPEM").inputs[1].frames) == 25
+
+
 def test_changed_raw_frame_is_followed_downstream(first: tuple[Plan, Done]) -> None:
     changed = FrameIndex.of(
         replace(f, size=f.size + 2880) if f.identifier == "2320134o" else f for f in worked_index()
@@ -278,6 +292,37 @@ def test_model_made_anew_without_its_fits_is_noticed(first: tuple[Plan, Done]) -
         markers.append(marker)
     made = plan(LIMITED, snapshot=Snapshot.of(markers), only_show=False)
     assert planned_by_short(made) == {"FTELLU1": 14, "FTELLU2": 2, "FTELLU3": 14, "CCF": 14}
+
+
+def test_calibration_made_anew_without_its_users_is_noticed(first: tuple[Plan, Done]) -> None:
+    """The same for a calibration: chosen as before, but its content is another."""
+    markers = []
+    for marker in first[1].snapshot.markers.values():
+        if (marker.short, marker.obs_dir) == ("WAVE", "2018-09-26"):
+            outputs = tuple(replace(o, content="of other lamps") for o in marker.outputs)
+            marker = replace(marker, outputs=outputs)
+        markers.append(marker)
+    made = plan(LIMITED, snapshot=Snapshot.of(markers), only_show=False)
+    executed = planned_by_short(made)
+    assert executed["EXTOBJ"] == 6
+    assert "WAVE" not in executed
+    assert {t.obs_dir for t in made.tasks if t.state is State.PLANNED and t.step.short == "EXTOBJ"} == {
+        "2018-09-26"
+    }
+
+
+def test_input_that_failed_since_is_noticed(first: tuple[Plan, Done]) -> None:
+    """A preprocessed flat was made again and failed then; what used it is out of date."""
+    markers = [
+        replace(m, state=State.QC_FAILED) if (m.short, m.stem) == ("PP", "2320115f") else m
+        for m in first[1].snapshot.markers.values()
+    ]
+    made = plan(LIMITED, snapshot=Snapshot.of(markers), only_show=False)
+    executed = planned_by_short(made)
+    assert (executed["BAD"], executed["FF"]) == (1, 1)
+    assert {t.obs_dir for t in made.tasks if t.state is State.PLANNED and t.step.short in ("BAD", "FF")} == {
+        "2018-09-26"
+    }
 
 
 # -- better calibrations -----------------------------------------------------------------------

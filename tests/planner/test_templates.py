@@ -118,3 +118,35 @@ def test_transmissions_of_other_nights_join_the_planned_ones(before: Snapshot) -
         "2320227o",
         "2320228o",
     ]
+
+
+def test_one_frame_again_leaves_sets_and_templates_whole(before: Snapshot) -> None:
+    """FILENAME narrows what is reduced, not what is known of a star or of the atmosphere."""
+    star = plan("FILENAME = 2320029o\nid1 = tellu_seq", snapshot=before)
+    models = {n.key: (len(n.members), len(n.stored)) for n in star.nodes}
+    assert models == {"PCA1-00001": (1, 4)}
+    object_ = plan("FILENAME = 2320031o\nid1 = science_seq", snapshot=before)
+    template = run(object_, "FTELLU2", "GL699")
+    assert (len(template.inputs[0].frames), len(template.inputs[0].others)) == (1, 11)
+
+
+def test_stars_that_are_no_targets_any_more_leave_the_set(before: Snapshot) -> None:
+    base = "MASTER_OBS_DIR = 2018-09-25\nTELLURIC_TARGETS = 59Peg, gamSct\n"
+    made = plan("NIGHT_NAME = 2018-09-26\nid1 = tellu_seq", base=base, snapshot=before)
+    (model,) = [n for n in made.nodes if n.key.startswith("PCA1")]
+    assert [path.rpartition("/")[2][:8] for path in model.stored] == ["2320029o", "2320030o", "2320227o"]
+    # A sequence that makes none takes the database as it is.
+    science = plan("id1 = science_seq", base=base, snapshot=before)
+    assert len(science.nodes[0].stored) == 5
+
+
+def test_products_of_frames_that_were_taken_away_do_not_count(before: Snapshot) -> None:
+    gone = FrameIndex.of(f for f in worked_index() if f.identifier not in ("2320029o", "2320031o"))
+    made = plan("id1 = limited_seq", gone, snapshot=before)
+    assert all(not n.stored for n in made.nodes)
+    assert run(made, "FTELLU2", "GL699").inputs[0].others == ()
+    # A night that left the archive as a whole keeps its share.
+    archived = FrameIndex.of(f for f in worked_index() if f.obs_dir != "2018-09-26")
+    other = plan("id1 = limited_seq", archived, snapshot=before)
+    assert len(run(other, "FTELLU2", "GL699").inputs[0].others) == 4
+    assert {len(n.stored) for n in other.nodes if n.kind == "model"} == {1}
