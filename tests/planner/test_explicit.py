@@ -358,3 +358,9 @@ def test_shape_line_is_named_by_its_comb_like_the_sequence() -> None:
     )
     task = next(t for t in made.tasks if t.step.short == "SHAPEM")
     assert task.path("SHAPEX") == f"reduced/master/{ONE}/2320020a_pp_shapex.fits"
+
+
+def test_switched_off_line_with_unknown_mask(reduced: Snapshot) -> None:
+    made = off(f"id1 = {CCF} --mask nobody_has_it.mas", reduced)
+    assert states(made) == {"SKIPPED_USER": 1}
+    assert "E-NO-MASK" not in codes(made)
