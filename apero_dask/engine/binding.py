@@ -8,15 +8,16 @@ The resolver then decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 
 from apero_dask.core.ids import digest
-from apero_dask.core.outcome import Marker, OutputRecord, State
+from apero_dask.core.outcome import OutputRecord, State
 from apero_dask.core.plan import MISSING, STORED, Candidate, Node, Plan, Task
 from apero_dask.core.products import registered_name
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.core.work import Calibration, CalibrationFile, InputFile, TaskOutcome, Work
+from apero_dask.engine.made import Finished, Made
 from apero_dask.planner.catalogue import DEFAULT, GIVEN
 from apero_dask.planner.resolve import Binding
 from apero_dask.planner.skip import node_identity, raw_content
@@ -25,22 +26,6 @@ MODEL_RECIPE = "tellu_model"
 """Internal recipe of the model nodes."""
 PENDING = "pending:"
 """Digest of a file whose producer has not ended: the key of the producer follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Products of a run that may be used."""
-
-    identity: str
-    tier: str
-    obs_dir: str
-    time: float
-    outputs: tuple[OutputRecord, ...]
-
-    @classmethod
-    def of_marker(cls, marker: Marker) -> Finished:
-        """Products of an earlier run."""
-        return cls(marker.identity, marker.tier, marker.obs_dir, marker.time, marker.outputs)
 
 
 class Binder:
@@ -58,7 +43,7 @@ class Binder:
 
     def __init__(self, plan: Plan, snapshot: Snapshot, common: Work, code: Mapping[str, str]) -> None:
         self.plan, self.snapshot, self.common, self.code = plan, snapshot, common, code
-        self.finished: dict[str, Finished] = {}
+        self.finished: MutableMapping[str, Finished] = Made(plan)
         """Products by run key, of skipped runs and of those that ended in this invocation."""
 
     def resolved(self, key: str, binding: Binding) -> Work:

@@ -17,6 +17,8 @@ MEMORY = "memory_mb"
 THREADS = "threads"
 LOOK_S = 2.0
 """Seconds between two looks at the workers; every look is a round trip to the scheduler."""
+GATHER_S = 0.01
+"""Seconds to wait for more results after the first: they travel together, queued runs keep workers busy."""
 SETTINGS = {
     # The engine counts losses itself and knows which run was really executing; dask cannot.
     "distributed.scheduler.allowed-failures": 0,
@@ -114,6 +116,7 @@ class DaskBackend:
         done: list[Future] = []
         try:
             done.append(self._ended.get(timeout=timeout))
+            time.sleep(GATHER_S)
             while True:
                 done.append(self._ended.get_nowait())
         except queue.Empty:

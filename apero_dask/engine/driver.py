@@ -24,11 +24,12 @@ from apero_dask.core.products import MASTER
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.core.work import TaskOutcome, Work
 from apero_dask.engine.backend import Backend, BackendLost, Lost
-from apero_dask.engine.binding import Binder, Finished
+from apero_dask.engine.binding import Binder
 from apero_dask.engine.events import EventSink
 from apero_dask.engine.journal import Journal
 from apero_dask.engine.ledger import Account, Options, Result
 from apero_dask.engine.leftovers import clear_leftovers
+from apero_dask.engine.made import Finished
 from apero_dask.engine.repairs import Repairs
 from apero_dask.engine.stopping import StopNow, StopSignals
 from apero_dask.engine.worker import started_path, trees_of
@@ -322,18 +323,16 @@ class Driver:
             return
         self.journal.keep(outcome)
         if outcome.outputs:
-            item = self.plan.by_key[key]
-            self.binder.finished[key] = Finished(
-                outcome.identity,
-                item.step.tier if isinstance(item, Task) else "night",
-                item.obs_dir if isinstance(item, Task) else "",
-                item.time if isinstance(item, Task) else 0.0,
-                outcome.outputs,
+            self.binder.finished[key] = Finished.of_run(
+                self.plan.by_key[key], outcome.identity, outcome.outputs
             )
         if again:
+            self.resolver.bindings.pop(key, None)
             for waiting in self.repairs.done(key, self._sent):
                 self._queue_again(waiting)
             return
+        # Only a repair needs it again, and finds it anew.
+        self.resolver.bindings.pop(key, None)
         self._take(self.resolver.record(key, outcome.state))
         if self.options.stop_at_exception and outcome.state.failed and not self._stop:
             self._forget_waiting()

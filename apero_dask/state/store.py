@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from apero_dask.core.ids import canonical_json, digest
 from apero_dask.core.outcome import Marker, State
 from apero_dask.core.work import TaskOutcome
-from apero_dask.io.markers import FOLDER, marker_path, read_marker
+from apero_dask.io.markers import FOLDER, FORMAT, marker_path
 
 DATABASE = "state.sqlite"
-SCHEMA = 1
+SCHEMA = 2
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS markers (identity TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS markers (
+    identity TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS invocations (
@@ -134,30 +137,32 @@ class Store:
 
     def reconcile(self) -> int:
         """Take up markers left after the last commit, drop those whose file is gone; number changed."""
-        known = {row[0] for row in self._db.execute("SELECT identity FROM markers")}
+        known = dict(self._db.execute("SELECT identity, mtime_ns FROM markers"))
         base = self.log / FOLDER
-        there: set[str] = set()
+        there: dict[str, int] = {}
         if base.is_dir():
-            for folder in base.iterdir():
+            for folder in sorted(base.iterdir()):
                 if folder.is_dir():
-                    there.update(path.name[:-5] for path in folder.glob("*.json"))
-        new = [
-            marker
-            for identity in sorted(there - known)
-            if (marker := read_marker(marker_path(self.log, identity))) is not None
-        ]
-        gone = sorted(known - there)
+                    with os.scandir(folder) as entries:
+                        there.update(
+                            (entry.name[:-5], entry.stat().st_mtime_ns)
+                            for entry in entries
+                            if entry.name.endswith(".json")
+                        )
+        # A run that was repeated has left another marker under the same name.
+        new = sorted(identity for identity, mtime_ns in there.items() if known.get(identity) != mtime_ns)
+        gone = sorted(known.keys() - there.keys())
         if new or gone:
+            found = self._read_markers(new)
             with self.transaction() as db:
-                db.executemany("DELETE FROM markers WHERE identity = ?", [(i,) for i in gone])
-                _insert_markers(db, new)
+                db.executemany("DELETE FROM markers WHERE identity = ?", [(i,) for i in (*gone, *new)])
+                _insert_markers(db, found)
         return len(new) + len(gone)
 
-    def add_markers(self, identities: Iterable[str]) -> None:
-        """Take up the markers of runs that just ended."""
-        found = [m for i in identities if (m := read_marker(marker_path(self.log, i))) is not None]
-        with self.transaction() as db:
-            _insert_markers(db, found)
+    def _read_markers(self, identities: Iterable[str]) -> list[tuple[str, int, str]]:
+        """(identity, modification time, record) of sound markers."""
+        paths = ((i, marker_path(self.log, i)) for i in identities)
+        return [(i, *found) for i, path in paths if (found := _record_of(path)) is not None]
 
     def markers(self) -> list[Marker]:
         """All markers, in the order of their identities."""
@@ -219,12 +224,7 @@ class Store:
     def add_outcomes(self, invocation: str, rows: Iterable[tuple[TaskOutcome, str, str, str]]) -> None:
         """Store how runs ended: (outcome, short, night or object, stem), with their markers, at once."""
         listed = list(rows)
-        found = [
-            marker
-            for outcome, *_ in listed
-            if outcome.outputs
-            and (marker := read_marker(marker_path(self.log, outcome.identity))) is not None
-        ]
+        found = self._read_markers(outcome.identity for outcome, *_ in listed if outcome.outputs)
         with self.transaction() as db:
             _insert_markers(db, found)
             db.executemany(
@@ -271,8 +271,18 @@ class Store:
         return {row[0]: float(row[1]) for row in rows}
 
 
-def _insert_markers(db: sqlite3.Connection, markers: Iterable[Marker]) -> None:
-    db.executemany(
-        "INSERT OR REPLACE INTO markers VALUES (?, ?)",
-        [(m.identity, json.dumps(m.to_json(), separators=(",", ":"))) for m in markers],
-    )
+def _record_of(path: Path) -> tuple[int, str] | None:
+    """(modification time, record as text) of a sound marker, else None; no object is made of it."""
+    try:
+        mtime_ns = path.stat().st_mtime_ns
+        content = json.loads(path.read_text(encoding="utf-8"))
+        record = content["marker"]
+        if content["format"] != FORMAT or content["check"] != digest(record):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return mtime_ns, canonical_json(record)
+
+
+def _insert_markers(db: sqlite3.Connection, markers: Iterable[tuple[str, int, str]]) -> None:
+    db.executemany("INSERT OR REPLACE INTO markers VALUES (?, ?, ?)", list(markers))

@@ -81,7 +81,9 @@ class Naive:
                     bad.append(maker)
             if not kept and argument.required:
                 if argument.kind == "MODEL1":
-                    return self.state(bad[0])
+                    # An empty set is a calibration nobody could provide; a failed run blocks as any other.
+                    empty = self.state(bad[0]) is State.FAILED_CALIB
+                    return State.FAILED_CALIB if empty else State.BLOCKED
                 return State.FAILED_INPUT if all(self.judged_bad(k) for k in bad) else State.BLOCKED
             read += kept
         choices: list[tuple[str, str]] = []
