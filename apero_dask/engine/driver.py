@@ -215,6 +215,9 @@ class Driver:
 
     def _window(self) -> int:
         slots = max(1, self.backend.slots)
+        if self.options.stop_at_exception:
+            # Whatever is queued at the workers could start between a failure and the news of it.
+            return min(slots, self.options.most_concurrent or slots)
         if self.options.most_concurrent is not None:
             slots = min(slots, self.options.most_concurrent)
             if not self.backend.look_ahead or self.options.window is None:
@@ -229,7 +232,8 @@ class Driver:
             self._queued.discard(key)
             if self._open(key) and key not in self._flight and not self.repairs.waiting(key):
                 self._send(key, self.binder.resolved(key, self.resolver.bindings[key]), ())
-        if not (self.options.look_ahead and self.backend.look_ahead) or self._halted:
+        looks_ahead = self.options.look_ahead and self.backend.look_ahead
+        if not looks_ahead or self.options.stop_at_exception or self._halted:
             return
         while self._cursor < len(self._ahead) and len(self._flight) < window:
             key = self._ahead[self._cursor]
