@@ -368,7 +368,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         found = memory(args.runs, args.backend)
     print(
-        f"{args.what} on {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+        f"{args.what} on {platform.machine()}, {os.cpu_count()} processors, "
+        f"Python {platform.python_version()}"
     )
     print(f"load of the machine {os.getloadavg()[0]:.1f}, threads {threading.active_count()}")
     for name, value in found.items():
