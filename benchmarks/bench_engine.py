@@ -103,9 +103,22 @@ def marked(work: Work, upstream: Sequence[TaskOutcome] = ()) -> TaskOutcome:
     write_marker(
         trees_of(work).log,
         Marker(
-            work.identity, work.short, work.recipe, work.tier, work.variant, work.obs_dir, work.object, work.stem,
-            work.time, State.DONE, inputs_of(work), work.planned_inputs, choices_of(work), outcome.outputs,
-            work.code, work.invocation,
+            work.identity,
+            work.short,
+            work.recipe,
+            work.tier,
+            work.variant,
+            work.obs_dir,
+            work.object,
+            work.stem,
+            work.time,
+            State.DONE,
+            inputs_of(work),
+            work.planned_inputs,
+            choices_of(work),
+            outcome.outputs,
+            work.code,
+            work.invocation,
         ),
     )  # fmt: skip
     return outcome
