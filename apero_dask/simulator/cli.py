@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", metavar="DIR", type=Path, help="folder that receives raw/, truth/ and assets/")
     p.add_argument("--seed", type=int, metavar="N", help="campaign seed (default: 1)")
-    p.add_argument("--nights", type=_positive, metavar="N", help="number of nights")
+    p.add_argument("--nights", type=int, metavar="N", help="number of nights")
     p.add_argument("--frames", type=int, metavar="N", help="exposures of the science target per night")
     p.add_argument("--extra-night", action="store_true", help="append a night 13 days after the first")
     p.add_argument("--headers-only", action="store_true", help="write files of one header, without pixels")
@@ -85,12 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("apero-dask simulate: interrupted; the same command carries on.", file=sys.stderr)
         return 130
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'"{text}": expected a number of at least 1')
-    return int(text)
 
 
 def _list() -> int:
