@@ -26,6 +26,7 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,
     # A worker that is stopped for half a minute returns; it is not dead.
     "distributed.scheduler.worker-ttl": "5 minutes",
+    "distributed.worker.preload": ["apero_dask.engine.worker_process"],
     # Recipes hold planes in memory on purpose; pausing or spilling tiny results helps nobody.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

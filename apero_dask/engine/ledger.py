@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from apero_dask.core.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_MASTER,
+    EXIT_OK,
+    EXIT_STOPPED,
+    EXIT_TERMINATED,
+)
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
+from apero_dask.core.products import MASTER
 from apero_dask.core.work import TaskOutcome
 from apero_dask.engine.priority import ranks
+from apero_dask.planner.resolve import Resolver
 
 NO_WORKER_S = 600.0
 """Seconds without any worker after which the reduction cannot be carried on."""
@@ -58,3 +68,21 @@ class Options:
     most_concurrent: int | None = None
     """Most runs at the same time (CORES on a cluster with more slots)."""
     commit_s: float = COMMIT_S
+
+
+def exit_status(plan: Plan, resolver: Resolver, stopped_by: str) -> int:
+    """Exit status of an invocation; the first that applies of 130, 75, 5, 4, 1."""
+    if stopped_by == "keyboard":
+        return EXIT_INTERRUPTED
+    if stopped_by == "TERM":
+        return EXIT_TERMINATED
+    if stopped_by:
+        return EXIT_STOPPED
+    ended = [(task, resolver.states[task.key]) for task in plan.tasks if task.key in resolver.states]
+    bystanders = (State.BLOCKED_STOP, State.SKIPPED_USER)
+    if any(
+        task.step.tier == MASTER and state not in bystanders and not resolver.passed(task.key)
+        for task, state in ended
+    ):
+        return EXIT_MASTER
+    return EXIT_FAILED if any(state.failed or state.blocked for _, state in ended) else EXIT_OK

@@ -155,9 +155,9 @@ class DriverProcess:
         assert self.process.pid is not None
         return self.process.pid
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the driver alone."""
-        os.kill(self.pid, number)
+    def signal(self, number: int, group: bool = False) -> None:
+        """Send a signal to the driver, or to it and its workers, as a terminal does."""
+        (os.killpg if group else os.kill)(self.pid, number)
 
     def wait(self, timeout: float = 120.0) -> tuple[int, dict[str, Any]]:
         """(exit status, report); a negative status is the signal that ended it."""

@@ -218,8 +218,8 @@ def test_stop_at_exception(on_workers: bool, root: Path) -> None:
     assert counts["BLOCKED_STOP"] > 100
     assert done.result.status == 1
     assert done.result.finished
-    # Nothing was executed after the failure but what was running.
-    assert sum(bed.executions(root).values()) <= counts["DONE"] + 1 + on_workers
+    # Nothing was executed after the failure but what was running, or began before it could be taken back.
+    assert sum(bed.executions(root).values()) <= counts["DONE"] + 1 + 4 * on_workers
 
 
 def test_quality_control_is_no_exception(reduced: Path, reference: bed.Reduced) -> None:
