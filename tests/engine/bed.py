@@ -170,7 +170,6 @@ def prepare(
 ) -> Prepared:
     """Everything before execution, as the command does it."""
     trees, described = find_trees(str(root)), instrument(INSTRUMENT)
-    standins.install()
     store.reconcile()
     name = named(store, command, resume)
     index = scan(trees.raw, described, now_mjd=NOW_MJD)
@@ -191,7 +190,7 @@ def reduce(
 ) -> Reduced:
     """Run one invocation in this process, with the serial backend unless another one is given."""
     trees = find_trees(str(root))
-    with DriverLock(trees.log) as lock:
+    with standins.standing_in(), DriverLock(trees.log) as lock:
         store = Store(trees.log)
         try:
             ready = prepare(root, store, settings, command, resume)

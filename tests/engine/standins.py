@@ -6,12 +6,13 @@ as another content digest.  Faults are read from a file beside the data, so that
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,18 @@ def install() -> None:
     for name, recipe in registered().items():
         if recipe.body is not body:
             set_body(name, body)
+
+
+@contextlib.contextmanager
+def standing_in() -> Iterator[None]:
+    """Every recipe has the stand-in body, and its own again afterwards: other tests share the process."""
+    before = {name: recipe.body for name, recipe in registered().items()}
+    install()
+    try:
+        yield
+    finally:
+        for name, own in before.items():
+            set_body(name, own)
 
 
 def run(work: Work, upstream: Sequence[TaskOutcome] = ()) -> TaskOutcome:

@@ -7,14 +7,12 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import apero_dask.recipes  # noqa: F401
 from apero_dask.cli.processing import main as processing
 from apero_dask.cli.tools import main as tools
-from apero_dask.core.declare import registered, set_body
 from apero_dask.io.trees import Trees, find_trees
 from apero_dask.simulator.cli import main as simulate
 from tests.engine import standins
@@ -80,18 +78,6 @@ class Answer:
         return [line for line in self.out.splitlines() if word in line]
 
 
-@contextlib.contextmanager
-def standing_in() -> Iterator[None]:
-    """Every recipe has the stand-in body, and its own again afterwards."""
-    before = {name: recipe.body for name, recipe in registered().items()}
-    standins.install()
-    try:
-        yield
-    finally:
-        for name, body in before.items():
-            set_body(name, body)
-
-
 def captured(command, arguments: list[str]) -> Answer:  # type: ignore[no-untyped-def]
     """Call a command in this process with its streams kept."""
     out, err = io.StringIO(), io.StringIO()
@@ -126,14 +112,14 @@ class Root:
 
     def reduce(self, text: str = RUN_FILE, *options: str) -> Answer:
         """Reduce with the stand-ins."""
-        with standing_in():
+        with standins.standing_in():
             return captured(
                 processing, ["--data", str(self.path), "SPIROU", str(self.run_file(text)), *options]
             )
 
     def retry(self, *words: str, text: str = RUN_FILE) -> Answer:
         """Run some runs again."""
-        with standing_in():
+        with standins.standing_in():
             return captured(
                 tools, ["retry", *words, "SPIROU", str(self.run_file(text)), "--data", str(self.path)]
             )
