@@ -10,7 +10,8 @@ Plans are those of ``bench_planner.py``: archives that exist only in memory, ``l
 ``efficiency``: runs sleep for their estimated duration times a lognormal factor (median 1, scatter 0.6 in
 the natural logarithm) that the scheduler does not know, on in-process workers with one thread each, scaled so
 that all work would take ``--seconds`` on them.  The bound is the larger of work / slots and the longest chain
-with the true durations.  For comparison the same runs by *batch and join*: step by step in the order of the
+with the true durations; the same priorities without any overhead (*list scheduling*) tell what the shape of
+the graph allows.  For comparison the same runs by *batch and join*: step by step in the order of the
 sequence, in batches of as many runs as there are slots, the next batch when the last run of the one before
 has ended; this time is a sum of maxima without any overhead.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import heapq
 import json
 import math
 import os
@@ -50,6 +52,12 @@ from apero_dask.core.plan import Plan  # noqa: E402
 from apero_dask.core.work import TaskOutcome, Work  # noqa: E402
 
 SCATTER = 0.6
+QUIET = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.profile.enabled": False,
+}
+"""Dozens of workers in one process share its interpreter lock, which their self-observation would occupy."""
 DURATIONS: dict[str, float] = {}
 """True duration by run key, s; read by the runs of this process."""
 
@@ -103,22 +111,9 @@ def marked(work: Work, upstream: Sequence[TaskOutcome] = ()) -> TaskOutcome:
     write_marker(
         trees_of(work).log,
         Marker(
-            work.identity,
-            work.short,
-            work.recipe,
-            work.tier,
-            work.variant,
-            work.obs_dir,
-            work.object,
-            work.stem,
-            work.time,
-            State.DONE,
-            inputs_of(work),
-            work.planned_inputs,
-            choices_of(work),
-            outcome.outputs,
-            work.code,
-            work.invocation,
+            work.identity, work.short, work.recipe, work.tier, work.variant, work.obs_dir, work.object,
+            work.stem, work.time, State.DONE, inputs_of(work), work.planned_inputs, choices_of(work),
+            outcome.outputs, work.code, work.invocation,
         ),
     )  # fmt: skip
     return outcome
@@ -150,7 +145,7 @@ def dask_backend(count: int, runner: Callable[..., TaskOutcome], processes: bool
     from apero_dask.engine.dask_backend import MEMORY, SETTINGS, THREADS, DaskBackend
 
     with (
-        dask.config.set(SETTINGS),
+        dask.config.set({**SETTINGS, **(QUIET if not processes else {})}),
         LocalCluster(
             n_workers=count,
             threads_per_worker=1,
@@ -188,6 +183,35 @@ def longest_chain(plan: Plan) -> float:
     return max(finish.values())
 
 
+def list_scheduling(plan: Plan, slots: int) -> float:
+    """Time of the same priorities and edges without any overhead: what no engine can beat with them, s."""
+    from apero_dask.engine.priority import ranks
+    from apero_dask.planner.order import optimistic_edges
+
+    place = ranks(plan)
+    after: dict[str, list[str]] = {}
+    waiting: dict[str, int] = {}
+    for key, item in plan.by_key.items():
+        before = set(optimistic_edges(item))
+        waiting[key] = len(before)
+        for other in before:
+            after.setdefault(other, []).append(key)
+    ready = [(place[key], key) for key, count in waiting.items() if count == 0]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < slots:
+            key = heapq.heappop(ready)[1]
+            heapq.heappush(running, (now + DURATIONS.get(key, 0.0), key))
+        now, key = heapq.heappop(running)
+        for later in after.get(key, ()):
+            waiting[later] -= 1
+            if waiting[later] == 0:
+                heapq.heappush(ready, (place[later], later))
+    return now
+
+
 def efficiency(total: int, seconds: float, seed: int, slots: int) -> dict[str, float]:
     """Makespan on sleeping runs against its bound."""
     plan = make_plan(total)
@@ -214,6 +238,8 @@ def efficiency(total: int, seconds: float, seed: int, slots: int) -> dict[str, f
         "bound_s": bound,
         "engine_s": took,
         "efficiency": bound / took,
+        "list_scheduling_s": list_scheduling(plan, slots),
+        "list_scheduling_efficiency": bound / list_scheduling(plan, slots),
         "batch_and_join_s": batch_and_join(plan, slots),
         "batch_and_join_efficiency": bound / batch_and_join(plan, slots),
         "cpu_s": cpu,
@@ -366,8 +392,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("efficiency", "overhead", "memory"))
-    parser.add_argument("--frames", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slots", type=int, default=27)
     parser.add_argument("--runs", type=int, default=100_000)

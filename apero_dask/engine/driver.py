@@ -10,25 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from apero_dask.core.errors import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_MASTER,
-    EXIT_OK,
-    EXIT_STOPPED,
-    EXIT_TERMINATED,
-)
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Node, Plan, Task
-from apero_dask.core.products import MASTER
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.core.work import TaskOutcome, Work
 from apero_dask.engine.backend import Backend, BackendLost, Lost
 from apero_dask.engine.binding import Binder
 from apero_dask.engine.events import EventSink
 from apero_dask.engine.journal import Journal
-from apero_dask.engine.ledger import Account, Options, Result
+from apero_dask.engine.ledger import Account, Options, Result, exit_status
 from apero_dask.engine.leftovers import clear_leftovers
+from apero_dask.engine.lookahead import LookAhead
 from apero_dask.engine.made import Finished
 from apero_dask.engine.repairs import Repairs
 from apero_dask.engine.stopping import StopNow, StopSignals
@@ -68,8 +60,7 @@ class Driver:
     _ready: list[tuple[int, str]] = field(default_factory=list)
     _queued: set[str] = field(default_factory=set)
     _place: Mapping[str, int] = field(default_factory=dict)
-    _ahead: list[str] = field(default_factory=list)
-    _cursor: int = 0
+    _ahead: LookAhead = field(init=False)
     _sent: int = 0
     _stop: str = ""
     _halted: bool = False
@@ -95,10 +86,7 @@ class Driver:
                 self.binder.finished[key] = Finished.of_marker(markers[item.marker])
         self._scale = instrument(self.common.instrument).scale
         self._place = self.options.order(self.plan)
-        self._ahead = sorted(
-            (key for key, item in self.plan.by_key.items() if isinstance(item, Task)),
-            key=self._place.__getitem__,
-        )
+        self._ahead = LookAhead(self.plan, self._place)
 
     # -- loop -------------------------------------------------------------------------------
 
@@ -235,38 +223,13 @@ class Driver:
         looks_ahead = self.options.look_ahead and self.backend.look_ahead
         if not looks_ahead or self.options.stop_at_exception or self._halted:
             return
-        while self._cursor < len(self._ahead) and len(self._flight) < window:
-            key = self._ahead[self._cursor]
-            self._cursor += 1
-            if key in self.resolver.states or key in self._flight or key in self._queued:
-                continue
-            upstream = self._upstream(key)
-            if upstream:
-                work = self.binder.optimistic(key)
-                if work is not None:
-                    self._send(key, work, upstream)
-
-    def _upstream(self, key: str) -> tuple[str, ...]:
-        """Runs in flight that a run waits for; empty if it waits for anything else."""
-        task = self.plan.by_key[key]
-        assert isinstance(task, Task)
-        states = self.resolver.states
-        if task.gate and states.get(task.gate) is not State.DONE:
-            return ()
-        needs = [*task.producers(), *task.depends]
-        for selection in task.selections:
-            if selection.candidates and selection.candidates[0].source:
-                needs.append(selection.candidates[0].source)
-        flying = []
-        for need in dict.fromkeys(needs):
-            if need in states:
-                if not self.resolver.passed(need):
-                    return ()
-            elif need in self._flight and isinstance(self.plan.by_key[need], Task):
-                flying.append(need)
-            else:
-                return ()
-        return tuple(flying)
+        while len(self._flight) < window:
+            found = self._ahead.next(self.resolver, self._flight, self._queued)
+            if found is None:
+                return
+            work = self.binder.optimistic(found[0])
+            if work is not None:
+                self._send(found[0], work, found[1])
 
     def _send(self, key: str, work: Work, upstream: tuple[str, ...]) -> None:
         account = self._accounts.get(key) or Account()
@@ -440,29 +403,11 @@ class Driver:
         return explain(self.plan, self.resolver, key, state)
 
     def _result(self) -> Result:
-        states = dict(self.resolver.states)
         return Result(
-            states=states,
+            states=dict(self.resolver.states),
             outcomes=self.journal.outcomes,
-            status=self._status(states),
+            status=exit_status(self.plan, self.resolver, self._stop),
             finished=self.resolver.finished and not self._stop,
             stopped_by=self._stop,
             executed=self._executed,
         )
-
-    def _status(self, states: Mapping[str, State]) -> int:
-        """Exit status; the first that applies of 130, 75, 5, 4, 1."""
-        if self._stop == "keyboard":
-            return EXIT_INTERRUPTED
-        if self._stop == "TERM":
-            return EXIT_TERMINATED
-        if self._stop:
-            return EXIT_STOPPED
-        tasks = [(task, states[task.key]) for task in self.plan.tasks if task.key in states]
-        bystanders = (State.BLOCKED_STOP, State.SKIPPED_USER)
-        if any(
-            task.step.tier == MASTER and state not in bystanders and not self.resolver.passed(task.key)
-            for task, state in tasks
-        ):
-            return EXIT_MASTER
-        return EXIT_FAILED if any(state.failed or state.blocked for _, state in tasks) else EXIT_OK
