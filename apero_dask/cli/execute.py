@@ -71,7 +71,14 @@ def _locked(
     command = command_digest(trees, prepared.instrument.name, prepared.run_file, described)
     named = name_invocation(store, command, settings.resume)
     archive = read_archive(prepared, findings)
-    snapshot = take_snapshot(store, trees, settings.skip_check, masks=archive.masks, listing=archive.listing)
+    snapshot = take_snapshot(
+        store,
+        trees,
+        settings.skip_check,
+        masks=archive.masks,
+        listing=archive.listing,
+        instrument=prepared.instrument.name,
+    )
     plan = plan_from(prepared, archive, snapshot, findings, named.resume)
     if narrowing is not None:
         narrowed = narrow(plan, snapshot, narrowing, store.last_states(), named.resume)

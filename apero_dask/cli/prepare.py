@@ -151,7 +151,11 @@ def stored_snapshot(prepared: Prepared, archive: Archive) -> Snapshot:
         return Snapshot.of(
             markers,
             damaged=damaged,
-            code=code_digests(),
+            code=code_digests(
+                trees.assets,
+                prepared.instrument.name,
+                [name for name in archive.masks if Path(name).is_file()],
+            ),
             masks=archive.masks,
             listing=archive.listing,
             tree=str(trees.raw),
@@ -163,6 +167,7 @@ def stored_snapshot(prepared: Prepared, archive: Archive) -> Snapshot:
             prepared.settings.skip_check,
             masks=archive.masks,
             listing=archive.listing,
+            instrument=prepared.instrument.name,
             save=False,
         )
     finally:

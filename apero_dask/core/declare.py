@@ -157,6 +157,9 @@ class Recipe:
     """Depth in the order of nightly kinds: a selection only concerns products of lower strata."""
     body: Callable[..., Any] | None = None
     """Function that reduces one run; None while this version cannot run the recipe."""
+    reads: tuple[str, ...] = ()
+    """Files of the assets it reads, as patterns below their folder; ``{instrument}`` stands for the name of
+    the instrument in lower case.  A finished run is repeated when one of them changes, comes or goes."""
     extension: bool = False
     """Not one of the recipes of the run-file document."""
     internal: bool = False

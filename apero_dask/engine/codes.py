@@ -1,7 +1,8 @@
 """Digests of code: what a finished run was computed with.
 
 The digest of a recipe covers its module and, followed through its imports, every module of the package and
-every kernel it uses, and the static tables; a change elsewhere does not touch it.
+every kernel it uses, the static tables, and the files of the user's assets that it declares to read; a change
+elsewhere does not touch it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from apero_dask.core.declare import Recipe, registered
+from apero_dask.core.ids import digest
 
 FOLLOWED = ("apero_dask.recipes", "apero_dask.io", "apero_dask.instruments", "apero_kernels")
 """Packages whose modules count; ``core`` holds records only, the engine cannot change a product."""
@@ -88,6 +91,63 @@ def recipe_digest(recipe: Recipe) -> str:
     return module_digest(recipe.body.__module__) if recipe.body is not None else ""
 
 
-def code_digests() -> dict[str, str]:
-    """Digest by recipe name, of all registered recipes that have a body."""
-    return {name: recipe_digest(recipe) for name, recipe in registered().items() if recipe.body is not None}
+@cache
+def _content(path: Path, size: int, changed_ns: int) -> str:
+    # Size and time are part of the key alone: a file that changes while the program lives is read again.
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def asset_contents(recipe: Recipe, assets: Path, instrument: str) -> list[tuple[str, str]]:
+    """Name below the assets and SHA-256 of every file of the assets that a recipe reads, sorted.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    found: dict[str, str] = {}
+    for pattern in recipe.reads:
+        for path in assets.glob(pattern.format(instrument=instrument.lower())):
+            if path.is_file():
+                status = path.stat()
+                name = path.relative_to(assets).as_posix()
+                found[name] = _content(path, status.st_size, status.st_mtime_ns)
+    return sorted(found.items())
+
+
+def code_digests(
+    assets: Path | None = None, instrument: str = "", given: Iterable[str] = ()
+) -> dict[str, str]:
+    """Digest by recipe name, of all registered recipes that have a body.
+
+    Parameters
+    ----------
+    assets
+        Folder of the assets; without it only the code counts.
+    instrument
+        Name of the instrument.
+    given
+        Files outside the data trees that recipe lines name: they count for every recipe that takes one.
+
+    Raises
+    ------
+    OSError
+        A file of the assets, or a given one, cannot be read.
+    """
+    named = [(name, _given_content(Path(name))) for name in sorted(set(given))]
+    digests = {}
+    for name, recipe in registered().items():
+        if recipe.body is None:
+            continue
+        read = asset_contents(recipe, assets, instrument) if assets is not None else []
+        if any(option.absolute_path for option in recipe.options):
+            read += named
+        code = recipe_digest(recipe)
+        digests[name] = digest([code, read])[: len(code)] if read else code
+    return digests
+
+
+def _given_content(path: Path) -> str:
+    status = path.stat()
+    return _content(path.absolute(), status.st_size, status.st_mtime_ns)

@@ -42,9 +42,13 @@ def take_snapshot(
     *,
     masks: list[str],
     listing: dict[str, list[str]],
+    instrument: str = "",
     save: bool = True,
 ) -> Snapshot:
-    """Snapshot of what earlier invocations left, with every marked output looked at."""
+    """Snapshot of what earlier invocations left, with every marked output looked at.
+
+    ``masks``: names in the mask folder, and paths of mask files that recipe lines name.
+    """
     markers = current_markers(store.markers(), trees)
     damaged, fresh = damaged_outputs(markers, trees, store.verified(), skip_check)
     if fresh and save:
@@ -52,7 +56,7 @@ def take_snapshot(
     return Snapshot.of(
         markers,
         damaged=damaged,
-        code=code_digests(),
+        code=code_digests(trees.assets, instrument, [name for name in masks if Path(name).is_file()]),
         masks=masks,
         listing=listing,
         tree=str(trees.raw),
@@ -145,7 +149,8 @@ def execute(
         plan,
         snapshot,
         common_work(named, instrument, trees),
-        code_digests(),
+        # As they were when the plan was made: what is skipped and what is marked are then compared alike.
+        snapshot.code,
         backend,
         store,
         sink,

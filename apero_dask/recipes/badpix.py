@@ -217,6 +217,7 @@ CAL_BADPIX = register(
             Option("resize", "bool", True, help="cut the image to the calibrated frame"),
         ),
         resources=Resources(memory_gb=3.0, seconds=90.0, per_input_s=2.0),
+        reads=("detector/{instrument}_detector.fits",),
         stratum=1,
         body=cal_badpix,
     )

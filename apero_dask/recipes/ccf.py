@@ -42,6 +42,7 @@ CAL_CCF = register(
             BLAZE,
         ),
         resources=Resources(memory_gb=0.5, seconds=30.0),
+        reads=("masks/*",),
         stratum=10,
     )
 )

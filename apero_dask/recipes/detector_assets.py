@@ -55,6 +55,12 @@ class DetectorAssets:
     """Content of the file, empty without one."""
 
     @property
+    def nbytes(self) -> int:
+        """Memory of all arrays: the cache of a process is bounded by it."""
+        values = (getattr(self, name) for name in self.__slots__)
+        return sum(int(getattr(value, "nbytes", 0)) for value in values)
+
+    @property
     def has_hot_pixels(self) -> bool:
         """Whether there is a list of hot pixels."""
         return self.hot_rows is not None and len(self.hot_rows) > 0

@@ -220,6 +220,7 @@ CAL_PREPROCESSING = register(
         makes=(Makes("PP"),),
         options=(Option("skip", "bool", False, changes_result=False, help="keep a finished file"),),
         resources=Resources(memory_gb=1.5, seconds=40.0),
+        reads=("detector/{instrument}_detector.fits",),
         body=cal_preprocessing,
     )
 )

@@ -173,7 +173,9 @@ def prepare(
     store.reconcile()
     name = named(store, command, resume)
     index = scan(trees.raw, described, now_mjd=NOW_MJD)
-    snapshot = invocation.take_snapshot(store, trees, settings.skip_check, masks=[], listing={})
+    snapshot = invocation.take_snapshot(
+        store, trees, settings.skip_check, masks=[], listing={}, instrument=INSTRUMENT
+    )
     plan = build_plan(index, settings, described, snapshot=snapshot, only_show=False, resume=name.resume)
     store.begin(name.invocation, command, "test", INSTRUMENT, name.started)
     return Prepared(root, trees, store, name, snapshot, plan, settings)

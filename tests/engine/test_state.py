@@ -15,7 +15,7 @@ from apero_dask.core.settings import Settings
 from apero_dask.engine import invocation
 from apero_dask.io.markers import marker_path
 from apero_dask.state.store import Store
-from tests.engine import bed
+from tests.engine import bed, standins
 
 
 def everything_skipped(reference: bed.Reduced) -> Settings:
@@ -120,9 +120,10 @@ def test_changed_header_of_a_raw_frame(reduced: Path, reference: bed.Reduced) ->
 def test_changed_code_of_one_recipe(
     reduced: Path, reference: bed.Reduced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digests = {**invocation.code_digests()}
+    with standins.standing_in():
+        digests = invocation.code_digests()
     changed = reference.of("FTELLU2", "GL699").step.recipe.name
-    monkeypatch.setattr(invocation, "code_digests", lambda: {**digests, changed: "another version"})
+    monkeypatch.setattr(invocation, "code_digests", lambda *_: {**digests, changed: "another version"})
     bed.forget_executions(reduced)
     done = bed.reduce(reduced, settings=everything_skipped(reference))
     # Templates of both kinds of stars, and everything behind them; no first pass, no extraction.
@@ -137,6 +138,45 @@ def test_changed_code_of_one_recipe(
     }
     assert {m.code for m in bed.markers(reduced) if m.recipe == changed} == {"another version"}
     monkeypatch.undo()
+
+
+def test_changed_mask(reduced: Path, reference: bed.Reduced) -> None:
+    """A mask that comes, changes or goes repeats the cross-correlations, and nothing else."""
+    path = reduced / "assets" / "masks" / "gl699.mas"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for content in ("first", "second", None):
+        path.write_text(content) if content else path.unlink()
+        bed.forget_executions(reduced)
+        assert ran(bed.reduce(reduced, settings=everything_skipped(reference))) == {"CCF": 14}
+    bed.forget_executions(reduced)
+    assert not ran(bed.reduce(reduced, settings=everything_skipped(reference)))
+
+
+def test_files_that_recipes_read(tmp_path: Path) -> None:
+    """Only what a recipe declares to read counts: of this instrument, in any state."""
+    readers = {"cal_preprocessing", "cal_badpix"}
+    path = tmp_path / "detector" / "spirou_mini_detector.fits"
+    path.parent.mkdir()
+    seen = [invocation.code_digests(tmp_path, "SPIROU_MINI")]
+    assert seen[0] == invocation.code_digests()
+    for content in ("first", "second"):
+        path.write_text(content)
+        seen.append(invocation.code_digests(tmp_path, "SPIROU_MINI"))
+        assert {name for name in seen[-1] if seen[-1][name] != seen[-2][name]} == readers
+        assert all(seen[-1][name] != seen[0][name] for name in readers)
+    assert invocation.code_digests(tmp_path, "SPIROU") == seen[0]
+    path.unlink()
+    assert invocation.code_digests(tmp_path, "SPIROU_MINI") == seen[0]
+
+
+def test_given_mask_counts_for_the_recipe_that_takes_one(tmp_path: Path) -> None:
+    mask = tmp_path / "own.mas"
+    with standins.standing_in():
+        seen = [invocation.code_digests()]
+        for content in ("1 2 3", "1 2 4 5"):
+            mask.write_text(content)
+            seen.append(invocation.code_digests(given=[str(mask)]))
+            assert [name for name in seen[0] if seen[-1][name] != seen[-2][name]] == ["cal_ccf"]
 
 
 def test_changed_calibration(reduced: Path, reference: bed.Reduced) -> None:
