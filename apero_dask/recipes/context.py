@@ -46,6 +46,18 @@ class Cache(Protocol):
         ...
 
 
+class _OfOneRun:
+    """Cache of a run that shares nothing: what several parts of a body ask for is worked out once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Any] = {}
+
+    def get(self, key: str, loader: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = loader()
+        return self._kept[key]
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeResult:
     """What a recipe body did."""
@@ -82,7 +94,7 @@ class RecipeContext:
     instrument
         Description of the instrument.
     cache
-        Shared by the runs of a process, or None to load everything anew.
+        Shared by the runs of a process, or None to share nothing beyond this run.
     log
         Receives what the body reports while it works.
 
@@ -106,7 +118,7 @@ class RecipeContext:
         self.work, self.trees, self.instrument = work, trees, instrument
         self.recipe: Recipe = recipe
         self.log = log if log is not None else logging.getLogger(f"apero_dask.recipes.{work.recipe}")
-        self._cache = cache
+        self._cache: Cache = _OfOneRun() if cache is None else cache
         self._tests: list[QCTest] = []
         self._parameters: dict[str, Parameter] = {}
         self._messages: list[tuple[str, str]] = []
@@ -189,7 +201,7 @@ class RecipeContext:
 
     def cached(self, key: str, loader: Callable[[], Any]) -> Any:
         """Result of ``loader``, from the cache of the process if there is one.  ``key`` names the content."""
-        return loader() if self._cache is None else self._cache.get(key, loader)
+        return self._cache.get(key, loader)
 
     def option(self, name: str) -> OptionValue | None:
         """Value of an option, the declared default if the user gave none.
