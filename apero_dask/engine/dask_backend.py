@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import dask
 from distributed import Client, Future
 
 from apero_dask.core.work import TaskOutcome, Work
@@ -17,6 +18,8 @@ MEMORY = "memory_mb"
 THREADS = "threads"
 LOOK_S = 2.0
 """Seconds between two looks at the workers; every look is a round trip to the scheduler."""
+BATCH = 256
+"""Runs that travel to the scheduler in one message; one message for each costs some milliseconds a run."""
 GATHER_S = 0.01
 """Seconds to wait for more results after the first: they travel together, queued runs keep workers busy."""
 SETTINGS = {
@@ -33,6 +36,17 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
 }
 """dask settings the engine relies on; to be set before a scheduler or worker starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """A run that has not travelled to the scheduler yet."""
+
+    work: Work
+    upstream: tuple[str, ...]
+    priority: int
+    level: int
+    """Number of submissions in a chain before it that have not travelled either."""
 
 
 class DaskBackend:
@@ -57,6 +71,7 @@ class DaskBackend:
         self._use_resources = use_resources
         self._futures: dict[str, Future] = {}
         self._keys: dict[str, str] = {}
+        self._waiting: dict[str, _Submission] = {}
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._looked = float("-inf")
         self._slots = 0
@@ -92,28 +107,44 @@ class DaskBackend:
             raise BackendLost("the connection to the scheduler was lost")
 
     def submit(self, work: Work, dask_key: str, priority: int, upstream: Sequence[str]) -> None:
-        """Submit one run; outcomes of ``upstream`` travel from worker to worker."""
+        """Submit one run, at the latest with the next :meth:`wait`.
+
+        Outcomes of ``upstream`` travel from worker to worker.
+        """
+        level = 1 + max((self._waiting[key].level for key in upstream if key in self._waiting), default=-1)
+        self._waiting[dask_key] = _Submission(work, tuple(upstream), -priority, level)
+        if len(self._waiting) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what was submitted since the last time, in one message for all runs that ask for the same."""
+        if not self._waiting:
+            return
         self._check()
-        before = [self._futures[key] for key in upstream if key in self._futures]
-        resources: dict[str, Any] = {}
-        if self._use_resources:
-            resources = {MEMORY: work.memory_mb, THREADS: work.threads}
-        future = self._client.submit(
-            self._runner,
-            work,
-            before,
-            key=dask_key,
-            priority=-priority,
-            resources=resources,
-            retries=0,
-            pure=False,
-        )
-        self._futures[dask_key] = future
-        self._keys[dask_key] = work.key
-        future.add_done_callback(self._ended.put)
+        waiting, self._waiting = self._waiting, {}
+        alike: dict[tuple[int, int, int], list[str]] = {}
+        for key, item in waiting.items():
+            alike.setdefault((item.level, item.work.memory_mb, item.work.threads), []).append(key)
+        for (_, memory_mb, threads), keys in sorted(alike.items(), key=lambda entry: entry[0][0]):
+            priority = {key: waiting[key].priority for key in keys}
+            with dask.annotate(priority=priority.__getitem__):
+                futures = self._client.map(
+                    self._runner,
+                    [waiting[key].work for key in keys],
+                    [[self._futures[k] for k in waiting[key].upstream if k in self._futures] for key in keys],
+                    key=keys,
+                    resources={MEMORY: memory_mb, THREADS: threads} if self._use_resources else {},
+                    retries=0,
+                    pure=False,
+                )
+            for key, future in zip(keys, futures, strict=True):
+                self._futures[key] = future
+                self._keys[key] = waiting[key].work.key
+                future.add_done_callback(self._ended.put)
 
     def wait(self, timeout: float) -> list[TaskOutcome | Lost]:
         """Outcomes since the last call; waits for the first one at most ``timeout`` seconds."""
+        self._flush()
         done: list[Future] = []
         try:
             done.append(self._ended.get(timeout=timeout))
@@ -148,6 +179,8 @@ class DaskBackend:
 
     def cancel(self, dask_keys: Sequence[str]) -> None:
         """Cancel runs that have not started."""
+        for key in dask_keys:
+            self._waiting.pop(key, None)
         futures = [self._futures.pop(key) for key in dask_keys if key in self._futures]
         for key in dask_keys:
             self._keys.pop(key, None)
@@ -156,4 +189,4 @@ class DaskBackend:
 
     def close(self) -> None:
         """Release all futures."""
-        self.cancel(list(self._futures))
+        self.cancel([*self._waiting, *self._futures])
