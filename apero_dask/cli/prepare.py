@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def read_archive(prepared: Prepared, findings: Findings) -> Archive:
         objects.names,
         {row.identifier: Rejection(row.pp, row.tel, row.rv) for row in rejects.entries.values()},
         [*masks, *given],
-        _listings(settings, trees),
+        product_listings(settings, trees),
     )
 
 
@@ -174,8 +175,15 @@ def stored_snapshot(prepared: Prepared, archive: Archive) -> Snapshot:
         store.close()
 
 
-def _listings(settings: Settings, trees: Trees) -> dict[str, list[str]]:
-    """Names in the folders that explicit lines can refer to."""
+def product_listings(settings: Settings, trees: Trees) -> dict[str, list[str]]:
+    """Names by folder of products: where explicit lines refer to, all of them if existence alone counts."""
+    if settings.skip_check == "exists":
+        found = {}
+        for tree in ("tmp", "reduced"):
+            for folder, _, names in os.walk(trees.path(tree)):
+                inside = Path(folder).relative_to(trees.path(tree)).as_posix()
+                found[f"{tree}/{inside}"] = sorted(names)
+        return found
     nights = sorted(
         {r.command.obs_dir for r in settings.requests if r.command is not None and r.command.obs_dir}
     )

@@ -24,6 +24,7 @@ from apero_dask.engine.lookahead import LookAhead
 from apero_dask.engine.made import Finished
 from apero_dask.engine.repairs import Repairs
 from apero_dask.engine.stopping import StopNow, StopSignals
+from apero_dask.engine.unmarked import unmarked
 from apero_dask.engine.worker import started_path, trees_of
 from apero_dask.instruments import instrument
 from apero_dask.planner.resolve import Progress, Resolver
@@ -84,6 +85,8 @@ class Driver:
         for key, item in self.plan.by_key.items():
             if item.marker and item.marker in markers:
                 self.binder.finished[key] = Finished.of_marker(markers[item.marker])
+        for key, made in unmarked(self.plan, trees_of(self.common)):
+            self.binder.finished[key] = made
         self._scale = instrument(self.common.instrument).scale
         self._place = self.options.order(self.plan)
         self._ahead = LookAhead(self.plan, self._place)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from apero_dask.cli.prepare import product_listings
 from apero_dask.core.outcome import Marker, State
 from apero_dask.core.plan import Plan, Task
 from apero_dask.core.settings import Request, Settings, Switch
@@ -174,7 +175,12 @@ def prepare(
     name = named(store, command, resume)
     index = scan(trees.raw, described, now_mjd=NOW_MJD)
     snapshot = invocation.take_snapshot(
-        store, trees, settings.skip_check, masks=[], listing={}, instrument=INSTRUMENT
+        store,
+        trees,
+        settings.skip_check,
+        masks=[],
+        listing=product_listings(settings, trees),
+        instrument=INSTRUMENT,
     )
     plan = build_plan(index, settings, described, snapshot=snapshot, only_show=False, resume=name.resume)
     store.begin(name.invocation, command, "test", INSTRUMENT, name.started)

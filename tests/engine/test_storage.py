@@ -189,3 +189,21 @@ def test_size_only_check_overlooks_flipped_bits(reduced: Path, reference: bed.Re
     assert bed.reduce(reduced, settings=settings).result.executed == 0
     settings = replace(settings, skip_check="content")
     assert bed.reduce(reduced, settings=settings).result.executed == 1
+
+
+def test_products_of_unknown_origin_are_read(reduced: Path, reference: bed.Reduced) -> None:
+    """Whoever asks only for existence gets runs on files without markers, and their repetition later."""
+    spectrum = reference.of("EXTOBJ", stem="2320031o")
+    ccf = reference.of("CCF", stem="2320031o")
+    for marker in bed.markers(reduced):
+        marker_path(reduced / "log", marker.identity).unlink()
+    (reduced / "log" / "state.sqlite").unlink()
+    for path in products(ccf):
+        (reduced / path).unlink()
+    bed.forget_executions(reduced)
+    everything = bed.with_skip(*bed.all_shorts(reference.plan))
+    done = bed.reduce(reduced, settings=replace(everything, skip_check="exists"))
+    assert done.result.status == 0
+    assert done.states[spectrum.key] is State.SKIPPED_EXISTS
+    assert {key for key in bed.executions(reduced) if done.states.get(key) is State.DONE} == {ccf.key}
+    assert all((reduced / path).is_file() for path in products(ccf))
