@@ -8,8 +8,9 @@ and appendix J) without the date that usually stands in their comments.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from apero_dask.io.primary import BLOCK
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 _FORMS = {"b1": "L", "u1": "B", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
 _SUM_CARDS = ("CHECKSUM", "DATASUM")
+_PIECE = 1 << 20  # bytes turned, summed and written at once: they stay in the cache meanwhile
+_NOTHING = np.empty(0, np.uint8)
 _ALLOWED = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -97,15 +100,19 @@ def write_fits(
     size = 0
     try:
         with path.open("wb", buffering=0) as stream:
-            # One extension at a time: the bytes of a plane are a second copy of it.
             for extension in (None, *extensions):
                 texts = head if extension is None else _head(extension)
-                data = b"" if extension is None else _data(extension)
+                data = _NOTHING if extension is None else _data(extension)
                 for card in texts:
                     if keyword_of(card) not in excluded:
                         content.update(card.encode("ascii"))
-                content.update(data)
-                for piece in (summed_header(texts, data), data, bytes(-len(data) % BLOCK)):
+                data_sum = 0
+                for piece in _pieces(data):
+                    content.update(piece)
+                    data_sum = _fold(data_sum + ones_sum(piece))
+                padding = bytes(-data.nbytes % BLOCK)
+                # Swapping bytes twice is cheaper than a second copy of the plane in memory.
+                for piece in itertools.chain([_summed_header(texts, data_sum)], _pieces(data), [padding]):
                     total.update(piece)
                     _write_all(stream, piece)
                     size += len(piece)
@@ -142,9 +149,8 @@ def content_digest(path: Path, volatile: Collection[str] = ()) -> str:
     return content.hexdigest()
 
 
-def summed_header(cards: Sequence[str], data: bytes | memoryview) -> bytes:
-    """Header unit with DATASUM and CHECKSUM of it and its data."""
-    data_sum = ones_sum(data)
+def _summed_header(cards: Sequence[str], data_sum: int) -> bytes:
+    """Header unit with DATASUM and CHECKSUM, from the sum of its data."""
     blank = [
         *cards,
         card_text("CHECKSUM", "0" * 16, "of the whole unit"),
@@ -204,10 +210,32 @@ def _head(extension: Image | Table) -> list[str]:
     return _table_head(extension)
 
 
-def _data(extension: Image | Table) -> memoryview:
-    if isinstance(extension, Image):
-        return _big_endian(extension.data)
-    return _big_endian(_rows(extension))
+def _data(extension: Image | Table) -> np.ndarray:
+    """Values in one line, in any byte order; rows of a table as they are written."""
+    data = extension.data if isinstance(extension, Image) else _rows(extension)
+    return np.ascontiguousarray(data).reshape(-1)
+
+
+def _pieces(data: np.ndarray) -> Iterator[memoryview]:
+    """Bytes as they are written, a piece at a time; each is gone when the next is asked for.
+
+    Numbers become big-endian, and every NaN gets one bit pattern: sign and payload depend on how it arose.
+    """
+    step = max(_PIECE // max(data.itemsize, 1) // 4 * 4, 4)
+    if data.dtype.names is not None or data.itemsize == 1:
+        for first in range(0, data.size, step):
+            yield memoryview(data[first : first + step].view(np.uint8))
+        return
+    room = np.empty(min(step, data.size), data.dtype.newbyteorder(">"))
+    for first in range(0, data.size, step):
+        part = data[first : first + step]
+        turned = room[: part.size]
+        turned[...] = part
+        if data.dtype.kind == "f":
+            blank = np.isnan(part)
+            if blank.any():
+                turned[blank] = np.nan
+        yield memoryview(turned.view(np.uint8))
 
 
 def _image_head(image: Image) -> list[str]:
@@ -305,12 +333,3 @@ def _quiet_nan(values: np.ndarray) -> np.ndarray:
     clean = values.copy()
     clean[blank] = np.nan
     return clean
-
-
-def _big_endian(array: np.ndarray) -> memoryview:
-    if not array.size:
-        return memoryview(b"")
-    if array.dtype.names is None:
-        array = _quiet_nan(array)
-        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder(">"), copy=False))
-    return memoryview(array.reshape(-1).view(np.uint8))

@@ -231,6 +231,23 @@ def test_full_disk_names_the_file() -> None:
     assert error.value.filename == "/dev/full"
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+def test_large_planes_are_written_piece_by_piece(tmp_path: Path, dtype: str) -> None:
+    """Several megabytes and a remainder: bytes, sums and digests as those of the whole plane."""
+    random = np.random.default_rng(4)
+    plane = random.integers(0, 200, (1031, 1733)).astype(dtype)
+    if plane.dtype.kind == "f":
+        plane[random.random(plane.shape) < 0.01] = np.nan
+    path = tmp_path / "large.fits"
+    written = write_fits(path, [], [Image("LARGE", plane)])
+    assert written.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert written.content == content_digest(path) and written.size == path.stat().st_size
+    with fits.open(path, checksum=True) as units:
+        units.verify("exception")
+        np.testing.assert_array_equal(units[1].data, plane)
+    np.testing.assert_array_equal(FitsFile(path).image(1, plane.dtype.type), plane)
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_checksum_encoding_is_alphanumeric_and_adds_up(total: int) -> None:
     """Sixteen characters whose sum is the complement; zero characters count as offset 48."""
