@@ -139,14 +139,14 @@ def straighten() -> Iterator[Case]:
 
 
 def scattered() -> Iterator[Case]:
-    from apero_kernels import background, badpix, repair
+    from apero_kernels import background, badpix, halo, repair
 
     image, var = cal_frame()
     mask = badpix.background_mask(np.nan_to_num(image), q=30.0)
     local, out, out_var = np.empty_like(image), np.empty_like(image), np.empty_like(image)
 
     def surface() -> None:
-        background.blur(image, 9.0, 1.0, local)
+        halo.blur(image, 9.0, 1.0, local)
         levels = background.box_levels(image, mask, (128, 128))
         coefficients, _ = background.fit_surface(*levels, image.shape, (7, 7))
         background.subtract_background(image, coefficients, out, local=local, amplitude=1 / 47)
@@ -193,26 +193,31 @@ def extraction() -> Iterator[Case]:
 
 
 def line_fits() -> Iterator[Case]:
-    from apero_kernels import lines
+    from apero_kernels import comb, lines
 
     rng = np.random.default_rng(6)
     x = np.arange(NX)
-    order, start, reach = [], [], []
     spectra = np.empty((49, NX))
     for o in range(49):
         # Spacing 5.1 px in the bluest order to 13.2 px in the reddest: 26 786 peaks on the real detector.
         spacing = 5.1 + 8.1 * o / 48
-        spectra[o] = 5e4 * (0.5 * (1 + np.cos(2 * np.pi * (x - 30.0) / spacing))) ** 2.0 + 500
-        centres = np.arange(30.0, NX - 30, spacing)
-        start.append(centres + rng.uniform(-0.3, 0.3, centres.size))
-        order.append(np.full(centres.size, o))
-        reach.append(np.full(centres.size, np.ceil(spacing)))
+        phase = (x - 30.0) / spacing
+        spectra[o] = 5e4 * np.exp(-0.5 * ((phase - np.rint(phase)) * spacing) ** 2) + 500
     var = spectra + 900
     spectra += np.sqrt(var) * rng.standard_normal(spectra.shape)
-    table = np.concatenate(order).astype(np.int64), np.concatenate(start), np.concatenate(reach)
+    order, start, height = comb.find_peaks(spectra, var)
+    near = np.stack([np.roll(start, 1), np.roll(start, -1)], axis=1)
+    ratio = np.stack([np.roll(height, 1), np.roll(height, -1)], axis=1) / height[:, None]
+    reach = 0.55 * (5.1 + 8.1 * order / 48)
+    yield f"{order.size} Fabry-Perot peaks, found", lambda: comb.find_peaks(spectra, var)
     yield (
-        f"{table[0].size} Fabry-Perot peaks",
-        lambda: lines.fit_lines(spectra, *table, lines.FABRY_PEROT, var=var),
+        f"{order.size} Fabry-Perot peaks, fitted",
+        lambda: comb.fit_comb(spectra, var, order, start, near, ratio, reach),
+    )
+    lamp = start[::6], order[::6]
+    yield (
+        f"{lamp[0].size} lamp lines",
+        lambda: lines.fit_lines(spectra, lamp[1].copy(), lamp[0].copy(), np.full(lamp[0].size, 5.0), var=var),
     )
 
 

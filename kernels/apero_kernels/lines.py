@@ -1,11 +1,8 @@
-"""Fit thousands of emission lines per call: Fabry-Perot peaks and hollow-cathode lines.
+"""Fit thousands of hollow-cathode lines per call.
 
-Two models of five parameters, p = (amplitude, centre, width, fourth, constant):
-
-* Fabry-Perot: ``amplitude * (0.5 (1 + cos(2 pi (x - centre) / width)))**fourth + constant``; width = distance
-  of the peaks, fourth = exponent;
-* hollow cathode: ``amplitude * exp(-0.5 ((x - centre) / width)^2) + constant + fourth * (x - x_w)``; width =
-  standard deviation, fourth = slope, x_w = middle of the window.
+The model has five parameters, p = (amplitude, centre, width, slope, constant):
+``amplitude * exp(-0.5 ((x - centre) / width)^2) + constant + slope * (x - x_w)``; width = standard
+deviation, x_w = middle of the window.
 """
 
 from __future__ import annotations
@@ -15,49 +12,25 @@ import numpy as np
 from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_integer, check_output
 
-FABRY_PEROT, HOLLOW_CATHODE = 0, 1
-PARAMETERS = ("amplitude", "centre", "width", "fourth", "constant")
-START_EXPONENT = 1.5  # Fabry-Perot peak at the finesse of the etalon (reference)
-START_WIDTH = 1.0  # px, standard deviation of a hollow-cathode line (reference)
+PARAMETERS = ("amplitude", "centre", "width", "slope", "constant")
+START_WIDTH = 1.0  # px, standard deviation (reference)
 
 _MOST = 60  # steps of the fit
 _STEP = 1e-9  # px: smaller moves of the centre end it
 
 
 @kernel
-def _model(kind, p, first, n, middle, value, slope):
+def _model(p, first, n, middle, value, slope):
     # Values and derivatives at pixels first..first+n-1.
-    if kind == 0:
-        half = np.pi / p[2]
-        # cos^2 of half the phase; the phase advances by a constant, so each pixel is a rotation of the last.
-        c = np.cos(half * (first - p[1]))
-        s = np.sin(half * (first - p[1]))
-        turn_c = np.cos(half)
-        turn_s = np.sin(half)
-        for i in range(n):
-            d = first + i - p[1]
-            base = max(c * c, 1e-14)
-            log = np.log(base)
-            power = np.exp(p[3] * log)
-            value[i] = p[0] * power + p[4]
-            # d power / d phase = -power exponent tan(phase / 2), phase = 2 half d.
-            tangent = -p[0] * power * p[3] * s * c / base
-            slope[i, 0] = power
-            slope[i, 1] = -2.0 * half * tangent
-            slope[i, 2] = -2.0 * half * d / p[2] * tangent
-            slope[i, 3] = p[0] * power * log
-            slope[i, 4] = 1.0
-            c, s = c * turn_c - s * turn_s, s * turn_c + c * turn_s
-    else:
-        for i in range(n):
-            u = (first + i - p[1]) / p[2]
-            power = np.exp(-0.5 * u * u)
-            value[i] = p[0] * power + p[4] + p[3] * (first + i - middle)
-            slope[i, 0] = power
-            slope[i, 1] = p[0] * power * u / p[2]
-            slope[i, 2] = p[0] * power * u * u / p[2]
-            slope[i, 3] = first + i - middle
-            slope[i, 4] = 1.0
+    for i in range(n):
+        u = (first + i - p[1]) / p[2]
+        power = np.exp(-0.5 * u * u)
+        value[i] = p[0] * power + p[4] + p[3] * (first + i - middle)
+        slope[i, 0] = power
+        slope[i, 1] = p[0] * power * u / p[2]
+        slope[i, 2] = p[0] * power * u * u / p[2]
+        slope[i, 3] = first + i - middle
+        slope[i, 4] = 1.0
 
 
 @kernel
@@ -99,15 +72,10 @@ def _chi_square(data, weight, value, n):
 
 
 @kernel
-def _possible(kind, p):
-    return p[2] > 0.1 and (kind == 1 or p[3] > 0.05)
-
-
-@kernel
-def _fit_one(kind, p, first, n, middle, data, weight, value, slope, matrix, vector, factor, step, trial):
+def _fit_one(p, first, n, middle, data, weight, value, slope, matrix, vector, factor, step, trial):
     # Levenberg-Marquardt; returns chi-square, NaN if there is no minimum.
     damping = 1e-3
-    _model(kind, p, first, n, middle, value, slope)
+    _model(p, first, n, middle, value, slope)
     chi = _chi_square(data, weight, value, n)
     for _ in range(_MOST):
         for i in range(5):
@@ -126,8 +94,8 @@ def _fit_one(kind, p, first, n, middle, data, weight, value, slope, matrix, vect
             if _solve(matrix, vector, damping, factor, step):
                 for i in range(5):
                     trial[i] = p[i] + step[i]
-                if _possible(kind, trial) and abs(trial[1] - p[1]) < n:
-                    _model(kind, trial, first, n, middle, value, slope)
+                if trial[2] > 0.1 and abs(trial[1] - p[1]) < n:
+                    _model(trial, first, n, middle, value, slope)
                     new = _chi_square(data, weight, value, n)
                     if new <= chi * (1.0 + 1e-14):
                         moved = True
@@ -135,7 +103,7 @@ def _fit_one(kind, p, first, n, middle, data, weight, value, slope, matrix, vect
             damping = max(damping * 10.0, 1e-6)
         if not moved:
             # No step goes down: at the minimum to rounding, or nowhere.
-            _model(kind, p, first, n, middle, value, slope)
+            _model(p, first, n, middle, value, slope)
             return chi
         for i in range(5):
             p[i] = trial[i]
@@ -148,7 +116,7 @@ def _fit_one(kind, p, first, n, middle, data, weight, value, slope, matrix, vect
 
 
 @kernel
-def _fit_lines(spectra, var, order, start, reach, kind, parameters, errors, quality, used):
+def _fit_lines(spectra, var, order, start, reach, parameters, errors, quality, used):
     columns = spectra.shape[1]
     longest = 0
     for i in range(start.shape[0]):
@@ -189,15 +157,15 @@ def _fit_lines(spectra, var, order, start, reach, kind, parameters, errors, qual
                 complete = complete and noise > 0.0
             complete = complete and np.isfinite(data[k])
             low = min(low, data[k])
-            # The neighbours of a Fabry-Perot peak lie at the ends of its window.
+            # Other lines may lie at the ends of the window.
             if abs(first + k - start[i]) <= 0.5 * reach[i]:
                 high = max(high, data[k])
         if not complete or not high > low:
             continue
         p[0] = high - low
         p[1] = start[i]
-        p[2] = reach[i] if kind == 0 else START_WIDTH
-        p[3] = START_EXPONENT if kind == 0 else 0.0
+        p[2] = START_WIDTH
+        p[3] = 0.0
         p[4] = low
         # Numbers near one: the squares of large fluxes would spoil the tests for zero.
         scale = high - low
@@ -208,11 +176,11 @@ def _fit_lines(spectra, var, order, start, reach, kind, parameters, errors, qual
         p[4] = low / scale
         middle = 0.5 * (first + last)
         chi = _fit_one(
-            kind, p, float(first), n, middle, data, weight, value, slope, matrix, vector, factor, step, trial
+            p, float(first), n, middle, data, weight, value, slope, matrix, vector, factor, step, trial
         )
         if not np.isfinite(chi):
             continue
-        _model(kind, p, float(first), n, middle, value, slope)
+        _model(p, float(first), n, middle, value, slope)
         square = 0.0
         for k in range(n):
             square += (data[k] - value[k]) ** 2
@@ -234,7 +202,7 @@ def _fit_lines(spectra, var, order, start, reach, kind, parameters, errors, qual
         quality[i, 1] = chi / (n - 5)
         used[i] = n
         for a in range(5):
-            unit = scale if a == 0 or a == 4 or (a == 3 and kind == 1) else 1.0
+            unit = scale if a == 0 or a > 2 else 1.0
             parameters[i, a] = p[a] * unit
             errors[i, a] *= unit
 
@@ -244,13 +212,12 @@ def fit_lines(
     order: np.ndarray,
     start: np.ndarray,
     reach: np.ndarray,
-    kind: int,
     *,
     var: np.ndarray | None = None,
     parameters: np.ndarray | None = None,
     errors: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Fit one line in each window.
+    """Fit one lamp line in each window.
 
     Parameters
     ----------
@@ -261,10 +228,7 @@ def fit_lines(
     start : float64[line]
         Predicted centre, px.
     reach : float64[line]
-        Half width of the window, px; pixels ceil(start - reach)..floor(start + reach), at least six.  For
-        a Fabry-Perot peak it is also the first guess of the distance of the peaks.
-    kind : int
-        `FABRY_PEROT` or `HOLLOW_CATHODE`.
+        Half width of the window, px; pixels ceil(start - reach)..floor(start + reach), at least six.
     var : floating[order, x], optional
         Variance; without it all pixels weigh the same.
     parameters, errors : float64[line, 5], optional
@@ -273,7 +237,7 @@ def fit_lines(
     Returns
     -------
     parameters, errors : float64[line, 5]
-        Amplitude, centre (px), width (px), exponent or slope, constant, and their standard deviations (from
+        Amplitude, centre (px), width (px), slope (per px), constant, and their standard deviations (from
         the variances; without them from the residuals).  NaN if the window leaves the spectrum, holds a pixel
         that is not finite or no peak, or the fit does not converge: the row stays, so that tables align.
     quality : float64[line, 2]
@@ -284,7 +248,7 @@ def fit_lines(
     Raises
     ------
     TypeError, ValueError
-        Wrong dtype or shape, unknown kind.
+        Wrong dtype or shape.
 
     Notes
     -----
@@ -295,15 +259,15 @@ def fit_lines(
     check_integer("order", order, 1, np.int64)
     check_float("start", start, 1, order.shape)
     check_float("reach", reach, 1, order.shape)
-    if kind not in (FABRY_PEROT, HOLLOW_CATHODE):
-        raise ValueError(
-            f"kind: {kind}, expected FABRY_PEROT ({FABRY_PEROT}) or HOLLOW_CATHODE ({HOLLOW_CATHODE})"
-        )
     var = np.empty((0, 0), spectra.dtype) if var is None else check_float("var", var, 2, spectra.shape)
     shape = (order.size, len(PARAMETERS))
     found = np.empty(shape) if parameters is None else check_output("parameters", parameters, shape)
     sigma = np.empty(shape) if errors is None else check_output("errors", errors, shape)
     quality = np.empty((order.size, 2))
     used = np.empty(order.size, np.int64)
-    _fit_lines(spectra, var, order, start, reach, int(kind), found, sigma, quality, used)
+    # Spectra are small: one compiled version of the loops is worth a copy.
+    plain = [np.ascontiguousarray(array, np.float64) for array in (spectra, var, start, reach)]
+    _fit_lines(
+        plain[0], plain[1], np.ascontiguousarray(order), plain[2], plain[3], found, sigma, quality, used
+    )
     return found, sigma, quality, used

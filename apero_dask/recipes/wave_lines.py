@@ -1,0 +1,302 @@
+"""Measures lamp lines and Fabry-Perot peaks in extracted spectra, with errors.
+
+Both are fitted by a Gaussian core, so that a centre means the same for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from apero_kernels.comb import find_peaks, fit_comb
+from apero_kernels.lines import fit_lines
+
+if TYPE_CHECKING:
+    from apero_dask.recipes.wave_catalogue import Catalogue
+    from apero_dask.recipes.wave_cavity import Cavity
+    from apero_dask.recipes.wave_maps import WaveMap
+
+EDGE = 20  # px at both ends of an order in which no line is used (reference)
+HC_REACH = 5.0  # px, half window of a lamp line (reference)
+HC_WIDTHS = (0.5, 2.0)  # px, standard deviations a lamp line may have (reference)
+HC_SIGNIFICANCE = 10.0  # amplitude over its error
+FP_REACH = 0.55  # half window of a peak over the distance of the peaks: the core and the feet
+FP_WIDTHS = (0.5, 2.5)  # px
+FP_SIGNIFICANCE = 6.0
+LINE_WIDTH = 1.0  # px, standard deviation assumed for blends
+MOST_BIAS = 0.01  # px (23 m/s): a companion that moves a line by more spoils it
+MOST_SHARE = 0.05  # of the flux of a line, from companions in its window
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of one kind in one fibre, a row per line and order; lines without a good fit have NaN."""
+
+    order: np.ndarray
+    """int64."""
+    label: np.ndarray
+    """int64: index in the catalogue, or peak number; -1 = not known."""
+    wave_ref: np.ndarray
+    """Vacuum nm of the catalogue or of the cavity; NaN = not known."""
+    x_ref: np.ndarray
+    """Predicted column."""
+    x: np.ndarray
+    """Measured column."""
+    sigma: np.ndarray
+    """Its standard deviation, px."""
+    width: np.ndarray
+    """Standard deviation of the fitted Gaussian, px."""
+    amplitude: np.ndarray
+    """e-."""
+    snr: np.ndarray
+    """Amplitude over its error."""
+
+    @property
+    def good(self) -> np.ndarray:
+        """Rows with a measured centre."""
+        return np.isfinite(self.x)
+
+    def select(self, rows: np.ndarray) -> Lines:
+        """Rows of a mask or an index array."""
+        return Lines(*(getattr(self, name)[rows] for name in self.__slots__))
+
+    def spoiled(self, rows: np.ndarray) -> Lines:
+        """Rows of a mask turned into rows without measurement."""
+        return replace(self, x=np.where(rows, np.nan, self.x), sigma=np.where(rows, np.nan, self.sigma))
+
+
+def clean_catalogue_rows(x: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Lines of one order that no other line of the catalogue spoils, bool.
+
+    Parameters
+    ----------
+    x : float64[line]
+        Columns, rising.
+    strength : float64[line]
+        Relative fluxes.
+
+    Notes
+    -----
+    A companion of relative flux r at distance d moves a least-squares centre by r d exp(-d^2 / 4 s^2) for
+    Gaussians of width s (first order in r).
+    """
+    bias, share = np.zeros(x.size), np.zeros(x.size)
+    for step in (*range(-6, 0), *range(1, 7)):
+        low, high = max(0, -step), x.size - max(0, step)
+        if high <= low:
+            continue
+        d = x[low + step : high + step] - x[low:high]
+        r = strength[low + step : high + step] / strength[low:high]
+        bias[low:high] += r * d * np.exp(-0.25 * (d / LINE_WIDTH) ** 2)
+        outside = np.maximum(np.abs(d) - HC_REACH, 0.0)
+        share[low:high] += r * np.exp(-0.5 * (outside / LINE_WIDTH) ** 2)
+    return (np.abs(bias) < MOST_BIAS) & (share < MOST_SHARE)
+
+
+def predict_catalogue(catalogue: Catalogue, wave: WaveMap, blends: bool = True) -> Lines:
+    """Where the lines of the catalogue fall: rows without measurement, sorted by order and column.
+
+    Parameters
+    ----------
+    blends
+        Keep lines that others of the catalogue spoil.
+    """
+    every = np.arange(wave.norders)
+    # Companions just beyond the ends count too.
+    low = wave.wavelength(every, np.full(wave.norders, EDGE - 4 * HC_REACH))
+    high = wave.wavelength(every, np.full(wave.norders, wave.nx - 1 - EDGE + 4 * HC_REACH))
+    found = [
+        np.flatnonzero((catalogue.wave > a) & (catalogue.wave < b)) for a, b in zip(low, high, strict=True)
+    ]
+    label = np.concatenate(found).astype(np.int64)
+    order = np.repeat(every, [f.size for f in found]).astype(np.int64)
+    x = wave.column(order, catalogue.wave[label])
+    keep = (x > EDGE) & (x < wave.nx - 1 - EDGE)
+    if not blends:
+        for o in every:
+            rows = np.flatnonzero(order == o)
+            keep[rows] &= clean_catalogue_rows(x[rows], catalogue.strength[label[rows]])
+    return blank(order[keep], label[keep], catalogue.wave[label[keep]], x[keep])
+
+
+def blank(order: np.ndarray, label: np.ndarray, wave_ref: np.ndarray, x_ref: np.ndarray) -> Lines:
+    """Rows that are not measured yet."""
+    nothing = np.full(order.size, np.nan)
+    return Lines(order, label, wave_ref, x_ref, nothing, nothing, nothing, nothing, nothing)
+
+
+def measure_lamp(flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float) -> Lines:
+    """Fit lamp lines at their predicted columns.
+
+    Parameters
+    ----------
+    flux, var : float64[order, x]
+        Extracted spectrum (e-) and variance.
+    most_px
+        A line farther than this from its prediction is another one.
+
+    Notes
+    -----
+    Gaussian + constant + slope in +-5 px.  The slope takes up the smooth light beneath, not the blaze: that
+    multiplies the line before it is spread and moves a narrow line by less than 1e-3 px.
+    """
+    fit, errors, _, used = fit_lines(
+        flux, lines.order, lines.x_ref, np.full(lines.order.size, HC_REACH), var=var
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = fit[:, 0] / errors[:, 0]
+        good = (used > 0) & (snr > HC_SIGNIFICANCE) & (errors[:, 1] > 0)
+        good &= (fit[:, 2] > HC_WIDTHS[0]) & (fit[:, 2] < HC_WIDTHS[1])
+        good &= np.abs(fit[:, 1] - lines.x_ref) < most_px
+
+    def kept(values: np.ndarray) -> np.ndarray:
+        return np.where(good, values, np.nan)
+
+    return replace(
+        lines,
+        x=kept(fit[:, 1]),
+        sigma=kept(errors[:, 1]),
+        width=kept(fit[:, 2]),
+        amplitude=kept(fit[:, 0]),
+        snr=kept(snr),
+    )
+
+
+def spacing_at(cavity: Cavity, wave: WaveMap, order: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Distance of the peaks in columns at places of the map."""
+    lam = wave.wavelength(order, x)
+    return np.asarray(lam / cavity.number(lam) / wave.dispersion(order, x))
+
+
+def find_comb(flux: np.ndarray, var: np.ndarray, cavity: Cavity, wave: WaveMap) -> Lines:
+    """All Fabry-Perot peaks, found without knowing their numbers, and fitted.
+
+    The map and the cavity give nothing but the rough distance of the peaks.
+    """
+    every = np.repeat(np.arange(wave.norders), 2)
+    ends = spacing_at(cavity, wave, every, np.tile([0.0, float(wave.nx)], wave.norders))
+    valley = int(np.ceil(0.5 * ends.max())) + 1
+    order, start, height = find_peaks(flux, var, least=FP_SIGNIFICANCE, valley=valley)
+    inside = (start > EDGE) & (start < wave.nx - 1 - EDGE)
+    order, start, height = order[inside], start[inside], height[inside]
+    spacing = spacing_at(cavity, wave, order, start)
+    lines = blank(order, np.full(order.size, -1, np.int64), np.full(order.size, np.nan), start)
+    for _ in range(2):
+        near, ratio = _neighbours(order, start, height, spacing)
+        lines, fit = _fit(flux, var, lines, start, near, ratio, spacing)
+        found = np.isfinite(fit[:, 1])
+        start = np.where(found, fit[:, 1], start)
+        height = np.where(found & (fit[:, 0] > 0), fit[:, 0], height)
+    return lines
+
+
+def measure_comb(
+    flux: np.ndarray, var: np.ndarray, lines: Lines, cavity: Cavity, wave: WaveMap, most_px: float
+) -> Lines:
+    """Fit peaks of known number at their predicted columns.
+
+    Parameters
+    ----------
+    lines
+        Every peak of the range once per order, numbers falling with the column, as by `predict_comb`; the
+        amplitudes of an earlier measurement give those of the neighbours.
+    most_px
+        A peak farther than this from its prediction is noise.
+    """
+    spacing = spacing_at(cavity, wave, lines.order, lines.x_ref)
+    height = _filled(lines.order, lines.x_ref, lines.amplitude)
+    near, ratio = _neighbours(lines.order, lines.x_ref, height, spacing)
+    found, _ = _fit(flux, var, lines, lines.x_ref, near, ratio, spacing)
+    with np.errstate(invalid="ignore"):
+        return found.spoiled(~(np.abs(found.x - found.x_ref) < most_px))
+
+
+def predict_comb(cavity: Cavity, wave: WaveMap, known: Lines | None = None) -> Lines:
+    """Every peak that falls into an order: rows without measurement, sorted by order and column.
+
+    Parameters
+    ----------
+    known
+        Earlier measurement, whose amplitudes are carried over by order and number.
+    """
+    orders, numbers = [], []
+    every = np.arange(wave.norders)
+    low = cavity.number(wave.wavelength(every, np.full(wave.norders, float(EDGE))))
+    high = cavity.number(wave.wavelength(every, np.full(wave.norders, float(wave.nx - 1 - EDGE))))
+    for o in every:
+        some = np.arange(int(np.floor(low[o])), int(np.ceil(high[o])) - 1, -1, dtype=np.int64)
+        orders.append(np.full(some.size, o, np.int64))
+        numbers.append(some)
+    order, number = np.concatenate(orders), np.concatenate(numbers)
+    lam = cavity.wavelength(number)
+    x = wave.column(order, lam)
+    inside = (x > EDGE) & (x < wave.nx - 1 - EDGE)
+    lines = blank(order[inside], number[inside], lam[inside], x[inside])
+    if known is None:
+        return lines
+    place = {
+        (o, n): k for k, (o, n) in enumerate(zip(known.order.tolist(), known.label.tolist(), strict=True))
+    }
+    at = [place.get(key, -1) for key in zip(lines.order.tolist(), lines.label.tolist(), strict=True)]
+    index = np.array(at, dtype=np.int64)
+    amplitude = np.where(index >= 0, known.amplitude[index], np.nan)
+    return replace(lines, amplitude=amplitude)
+
+
+def _fit(
+    flux: np.ndarray,
+    var: np.ndarray,
+    lines: Lines,
+    start: np.ndarray,
+    near: np.ndarray,
+    ratio: np.ndarray,
+    spacing: np.ndarray,
+) -> tuple[Lines, np.ndarray]:
+    fit, errors, _, used = fit_comb(flux, var, lines.order, start, near, ratio, FP_REACH * spacing)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = fit[:, 0] / errors[:, 0]
+        good = (used > 0) & (snr > FP_SIGNIFICANCE) & (np.abs(fit[:, 1] - lines.x_ref) < 0.5 * spacing)
+        good &= (fit[:, 2] > FP_WIDTHS[0]) & (fit[:, 2] < FP_WIDTHS[1]) & (errors[:, 1] > 0)
+
+    def kept(values: np.ndarray) -> np.ndarray:
+        return np.where(good, values, np.nan)
+
+    measured = replace(
+        lines,
+        x=kept(fit[:, 1]),
+        sigma=kept(errors[:, 1]),
+        width=kept(fit[:, 2]),
+        amplitude=kept(fit[:, 0]),
+        snr=kept(snr),
+    )
+    return measured, np.where(good[:, None], fit, np.nan)
+
+
+def _neighbours(
+    order: np.ndarray, x: np.ndarray, height: np.ndarray, spacing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places and relative heights of the peaks before and behind; a missing one is put where it should be."""
+    near = np.stack([x - spacing, x + spacing], axis=1)
+    ratio = np.ones((x.size, 2))
+    for side, step in ((0, -1), (1, 1)):
+        low, high = max(0, -step), x.size - max(0, step)
+        if high <= low:
+            continue
+        here, there = slice(low, high), slice(low + step, high + step)
+        distance = np.abs(x[there] - x[here])
+        follows = (order[there] == order[here]) & (np.abs(distance / spacing[here] - 1.0) < 0.25)
+        near[here, side] = np.where(follows, x[there], near[here, side])
+        ratio[here, side] = np.where(follows, np.clip(height[there] / height[here], 0.0, 10.0), 1.0)
+    return near, ratio
+
+
+def _filled(order: np.ndarray, x: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Amplitudes with gaps closed by straight lines along each order; 1 throughout an order without any."""
+    out = np.ones(x.size)
+    for o in np.unique(order):
+        rows = np.flatnonzero(order == o)
+        known = rows[np.isfinite(height[rows]) & (height[rows] > 0)]
+        if known.size:
+            out[rows] = np.interp(x[rows], x[known], height[known])
+    return out
