@@ -24,6 +24,19 @@ CENTRE_COLUMNS = 100
 """Columns in mid-order over which the S/N of an order is averaged."""
 TWO_STEP_ROWS = 10
 """The two-step estimate rejects nothing in windows of so few rows (R1 + R2); reference pipeline."""
+LOCATION = (
+    "LONBO",
+    "LODEG",
+    "LOCPOLYT",
+    "LOCE",
+    "LOFW",
+    "LOBCKGRD",
+    "LOFLXMAX",
+    "LOCTRMAX",
+    "LOWIDMAX",
+    "LORMS",
+)
+"""Beginnings of the keywords about traces that spectra take over from the localisation."""
 METHODS = ("optimal", "two_step")
 
 
@@ -45,6 +58,8 @@ class Spectrum:
     """int64[order]: pixels left out."""
     rows: np.ndarray
     """float64[order]: row in the straightened frame."""
+    height: int
+    """Rows summed."""
     peak: float
     """Largest mean flux per pixel of an order, ADU."""
     method: str
@@ -126,7 +141,18 @@ def extract_fibre(
     corrected = flux if response is None else flux / response
     peak = float(np.max(np.nan_to_num(_centre(flux)).mean(axis=1))) / ctx.instrument.gain / (place.height - 1)
     return Spectrum(
-        fibre, flux, corrected, variance, response, snr, rejected, place.rows, peak, method, cosmics
+        fibre,
+        flux,
+        corrected,
+        variance,
+        response,
+        snr,
+        rejected,
+        place.rows,
+        place.height,
+        peak,
+        method,
+        cosmics,
     )
 
 
@@ -187,6 +213,16 @@ def extraction_cards(ctx: RecipeContext, straight: Straight, spectrum: Spectrum)
     for name, value in zip(AFFINE_NAMES, straight.affine, strict=True):
         cards[f"SHAPE_{name}"] = (float(value), "transform of the night")
     return cards
+
+
+def location_cards(ctx: RecipeContext, fibre: str) -> dict[str, Any]:
+    """Cards about the traces, from the localisation the run was given; empty if it holds none."""
+    chosen = ctx.calibration("LOC", fibre)
+    if chosen is None or chosen.path is None:
+        return {}
+    path = chosen.path
+    cards: dict[str, Any] = ctx.cached(f"{chosen.key} header", lambda: ctx.open(path).values)
+    return {key: value for key, value in cards.items() if key.startswith(LOCATION)}
 
 
 def order_table(spectra: Spectrum, instrument_echelle: Sequence[int]) -> Table:
