@@ -1,8 +1,7 @@
-"""Scattered light: a local halo around the orders and a smooth surface under them.
+"""Smooth scattered light under the orders; :mod:`apero_kernels.halo` has the local part around them.
 
-The halo is the image itself, blurred, times a small amplitude; the surface is a tensor product of
-Chebyshev polynomials through robust levels of boxes of inter-order pixels.  Each level sits at the mean
-position of the pixels it came from, so nothing is stretched or shifted.  Both terms are subtracted.
+The surface is a tensor product of Chebyshev polynomials through robust levels of boxes of inter-order
+pixels.  Each level sits at the mean position of the pixels it came from, so nothing is stretched or shifted.
 """
 
 from __future__ import annotations
@@ -10,60 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from apero_kernels._jit import kernel
-from apero_kernels.contracts import check_float, check_integer, check_output, check_positive
+from apero_kernels.contracts import check_float, check_integer, check_output
+from apero_kernels.halo import add_scaled
 from apero_kernels.polynomial import MAX_PASSES, least_squares
 from apero_kernels.robust import median_in_place, percentile_in_place
-
-TRUNCATE = 3.0  # widths at which a Gaussian is cut
-
-
-@kernel
-def _fill_rows(image, out):
-    # NaN takes the value on the straight line between its neighbours in the row.
-    rows, columns = image.shape
-    for y in range(rows):
-        last = -1
-        for x in range(columns):
-            if np.isfinite(image[y, x]):
-                out[y, x] = image[y, x]
-                for i in range(last + 1, x):
-                    if last < 0:
-                        out[y, i] = image[y, x]
-                    else:
-                        share = (i - last) / (x - last)
-                        out[y, i] = (1.0 - share) * image[y, last] + share * image[y, x]
-                last = x
-        for i in range(last + 1, columns):
-            out[y, i] = image[y, last] if last >= 0 else 0.0
-
-
-@kernel
-def _add_scaled(source, weight, target):
-    for x in range(target.shape[0]):
-        target[x] += weight * source[x]
-
-
-@kernel
-def _blur(image, weights_y, weights_x, out):
-    rows, columns = image.shape
-    half_y = weights_y.shape[0] // 2
-    half_x = weights_x.shape[0] // 2
-    line = np.empty(columns + 2 * half_x, np.float32)
-    target = np.empty(columns, np.float32)
-    for y in range(rows):
-        line[:] = 0.0
-        centre = line[half_x : half_x + columns]
-        for k in range(weights_y.shape[0]):
-            # Beyond the frame the image continues with its edge.
-            row = min(max(y + k - half_y, 0), rows - 1)
-            _add_scaled(image[row], np.float32(weights_y[k]), centre)
-        line[:half_x] = line[half_x]
-        line[half_x + columns :] = line[half_x + columns - 1]
-        target[:] = 0.0
-        for k in range(weights_x.shape[0]):
-            _add_scaled(line[k : k + columns], np.float32(weights_x[k]), target)
-        for x in range(columns):
-            out[y, x] = target[x]
 
 
 @kernel
@@ -164,7 +113,7 @@ def _surface_row(coefficients, basis, y, rows, ty, line):
         total = 0.0
         for j in range(coefficients.shape[0]):
             total += coefficients[j, k] * ty[j]
-        _add_scaled(basis[k], total, line)
+        add_scaled(basis[k], total, line)
 
 
 @kernel
@@ -188,67 +137,6 @@ def _subtract(image, coefficients, local, amplitude, out):
         else:
             for x in range(columns):
                 out[y, x] = image[y, x] - line[x]
-
-
-@kernel
-def _halo_sums(image, local, mask, box_y, box_x, clip):
-    rows, columns = image.shape
-    top = 0.0
-    bottom = 0.0
-    for y0 in range(0, rows, box_y):
-        for x0 in range(0, columns, box_x):
-            n = 0
-            mean_i = 0.0
-            mean_l = 0.0
-            for y in range(y0, min(y0 + box_y, rows)):
-                for x in range(x0, min(x0 + box_x, columns)):
-                    if mask[y, x] and np.isfinite(image[y, x]) and abs(image[y, x]) < clip:
-                        mean_i += image[y, x]
-                        mean_l += local[y, x]
-                        n += 1
-            if n < 10:
-                continue
-            mean_i /= n
-            mean_l /= n
-            for y in range(y0, min(y0 + box_y, rows)):
-                for x in range(x0, min(x0 + box_x, columns)):
-                    if mask[y, x] and np.isfinite(image[y, x]) and abs(image[y, x]) < clip:
-                        deviation = local[y, x] - mean_l
-                        top += deviation * (image[y, x] - mean_i)
-                        bottom += deviation * deviation
-    return top, bottom
-
-
-def blur(image: np.ndarray, sigma_y: float, sigma_x: float, out: np.ndarray) -> None:
-    """Write the image convolved with a Gaussian of unit sum, cut at three widths.
-
-    Parameters
-    ----------
-    image : floating[y, x]
-        Calibrated frame; a value that is not finite is taken from the line between its neighbours in the
-        row (a row without any value counts as 0).  Beyond the frame the edge goes on.
-    sigma_y, sigma_x : float
-        Standard deviations, px.
-    out : floating[y, x]
-        Written; float32 accuracy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Wrong dtype or shape, a width that is not positive.
-    """
-    check_float("image", image, 2)
-    check_output("out", out, image.shape)
-    filled = np.empty(image.shape, np.float32)
-    _fill_rows(image, filled)
-    _blur(filled, _gaussian("sigma_y", sigma_y), _gaussian("sigma_x", sigma_x), out)
-
-
-def _gaussian(name: str, sigma: float) -> np.ndarray:
-    check_positive(name, sigma)
-    half = max(1, int(np.ceil(TRUNCATE * sigma)))
-    weights = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
-    return weights / weights.sum()
 
 
 def box_levels(
@@ -341,45 +229,6 @@ def fit_surface(
         coefficients,
     )
     return coefficients, float(scale)
-
-
-def halo_amplitude(
-    image: np.ndarray, local: np.ndarray, mask: np.ndarray, box: tuple[int, int] = (32, 32)
-) -> tuple[float, float]:
-    """Fit the amplitude of the halo to the background pixels of a bright frame (flat).
-
-    Within each box, deviations of the image are regressed on deviations of the blurred image: the smooth
-    surface drops out.
-
-    Parameters
-    ----------
-    image, local : floating[y, x]
-        Calibrated frame and its `blur`.
-    mask : uint8[y, x]
-        1 = background.
-    box : (int, int)
-        Rows and columns of a box.
-
-    Returns
-    -------
-    amplitude : float
-        NaN without background pixels.
-    leverage : float
-        Sum of squared deviations: the error is the noise of a pixel over its square root.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Wrong dtype or shape.
-    """
-    check_float("image", image, 2)
-    check_float("local", local, 2, image.shape)
-    check_integer("mask", mask, 2, np.uint8, image.shape)
-    inside = np.abs(image[(mask > 0) & np.isfinite(image)])
-    clip = 5.0 * float(np.median(inside)) if inside.size else 0.0
-    clip = max(clip, float(np.percentile(inside, 99.0)) if inside.size else 0.0)
-    top, bottom = _halo_sums(image, local, mask, int(box[0]), int(box[1]), clip)
-    return (float(top / bottom) if bottom > 0 else float("nan")), float(bottom)
 
 
 def subtract_background(

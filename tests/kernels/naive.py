@@ -336,6 +336,42 @@ def blur(image, sigma_y, sigma_x):
     return filled
 
 
+def halo_amplitude(image, local, mask, box, start, limit, guard):
+    image, local = image.astype(np.float64), local.astype(np.float64)
+    rest = image - start * local
+    top = bottom = 0.0
+    for y0 in range(0, image.shape[0], box[0]):
+        for x0 in range(0, image.shape[1], box[1]):
+            inside = np.zeros(image.shape, bool)
+            inside[y0 : y0 + box[0], x0 : x0 + box[1]] = True
+            inside &= (mask > 0) & np.isfinite(image)
+            if inside.sum() < 10:
+                continue
+            middle = np.median(rest[inside])
+            for y, x in np.argwhere(inside):
+                near = rest[max(0, y - guard) : y + guard + 1, x]
+                if middle - rest[y, x] > limit or (near - middle > limit).any():
+                    inside[y, x] = False
+            if inside.sum() < 10:
+                continue
+            deviation = local[inside] - local[inside].mean()
+            top += (deviation * (rest[inside] - rest[inside].mean())).sum()
+            bottom += (deviation**2).sum()
+    return (start + top / bottom if bottom > 0 else np.nan), bottom
+
+
+def inner_background(mask, reach, least):
+    rows, columns = mask.shape
+    enough = np.zeros(mask.shape, np.uint8)
+    for y in range(rows):
+        for x in range(columns):
+            near = mask[y, max(0, x - reach) : x + reach + 1].sum() - mask[y, x]
+            enough[y, x] = near >= least
+    out = np.zeros_like(mask)
+    out[1:-1] = enough[1:-1] & enough[:-2] & enough[2:]
+    return out
+
+
 def surface(coefficients, shape):
     ty = 2 * np.arange(shape[0]) / shape[0] - 1
     tx = 2 * np.arange(shape[1]) / shape[1] - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apero_kernels import background, badpix, repair
+from apero_kernels import background, badpix, halo, repair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ quiet = settings(deadline=None, max_examples=30)
 @given(arrays((20, 25), empty=False), st.floats(0.4, 5), st.floats(0.4, 5))
 def test_blur_is_the_naive_one(image, sigma_y, sigma_x):
     out = np.empty(image.shape)
-    background.blur(image, sigma_y, sigma_x, out)
+    halo.blur(image, sigma_y, sigma_x, out)
     assert_close(
         out, naive.blur(image, sigma_y, sigma_x), np.float32, 32, scale=np.nanmax(np.abs(image), initial=1.0)
     )
@@ -62,9 +62,9 @@ def test_scattered_light_between_orders_is_removed(seed):
     shape = (400, 400)
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
     orders = 2e4 * np.exp(-0.5 * ((y % 60 - 30) / 5.0) ** 4) * (0.6 + 0.4 * np.sin(x / 90.0))
-    halo = naive.blur(orders, 9.0, 1.0) / 47.0
+    around = naive.blur(orders, 9.0, 1.0) / 47.0
     smooth = 80.0 + 0.1 * x - 0.05 * y + 20.0 * np.cos(y / 130.0)
-    image = orders + halo + smooth
+    image = orders + around + smooth
     # The mask comes from another exposure: pixels chosen for being low in this one would bias it.
     other, image = (
         (image + np.sqrt(image) * rng.standard_normal(shape)).astype(np.float32) for _ in range(2)
@@ -73,8 +73,8 @@ def test_scattered_light_between_orders_is_removed(seed):
     mask = badpix.background_mask(other, half=40, q=30.0)
     mask &= (orders < 1.0).astype(np.uint8)
     local = np.empty_like(image)
-    background.blur(image, 9.0, 1.0, local)
-    amplitude, _ = background.halo_amplitude(image, local, mask)
+    halo.blur(image, 9.0, 1.0, local)
+    amplitude, _ = halo.halo_amplitude(image, local, mask)
     assert abs(amplitude * 47 - 1) < 0.1
     levels = background.box_levels(image - np.float32(amplitude) * local, mask, (40, 40))
     coefficients, _ = background.fit_surface(*levels, shape, (5, 5))
@@ -110,10 +110,60 @@ def test_filled_pixel_lies_on_the_quadratic_of_its_neighbours():
     assert np.isnan(out[7, 6:8]).all()
 
 
+@quiet
+@given(arrays((24, 30)), st.integers(0, 2**31), st.floats(-0.5, 0.5), st.floats(1, 2000), st.integers(0, 2))
+def test_amplitude_of_the_halo_is_the_naive_one(image, seed, start, limit, guard):
+    rng = np.random.default_rng(seed)
+    mask = (rng.random(image.shape) < 0.7).astype(np.uint8)
+    local = (100 * rng.random(image.shape)).astype(image.dtype)
+    found = halo.halo_amplitude(image, local, mask, (11, 13), start=start, limit=limit, guard=guard)
+    expected = naive.halo_amplitude(image, local, mask, (11, 13), start, limit, guard)
+    assert_close(found, expected, np.float64, 1e7, scale=1e3)
+
+
+def test_bright_pixels_do_not_move_the_halo():
+    """A limit on the pixels themselves would cut the brightest halo; one row of light at its edge is seen."""
+    rng = np.random.default_rng(3)
+    local = np.tile(1000 * np.exp(-np.arange(64) / 20.0), (64, 1)).T
+    image = 0.02 * local + rng.normal(0, 1, local.shape)
+    mask = np.ones(image.shape, np.uint8)
+    mask[:8] = 0
+    image[6:10] += np.array([500.0, 300.0, 30.0, 2.0])[:, None]
+    amplitude, leverage = halo.halo_amplitude(image, local, mask, (64, 64), start=0.02, limit=4.0)
+    assert abs(amplitude - 0.02) < 4 / np.sqrt(leverage)
+    loose, _ = halo.halo_amplitude(image, local, mask, (64, 64), start=0.02)
+    assert abs(loose - 0.02) > 20 / np.sqrt(leverage)
+
+
+@quiet
+@given(st.integers(0, 2**31), st.floats(0, 1), st.integers(1, 6), st.integers(1, 8))
+def test_inner_background_is_the_naive_one(seed, share, reach, least):
+    mask = (np.random.default_rng(seed).random((9, 20)) < share).astype(np.uint8)
+    out = np.empty_like(mask)
+    halo.inner_background(mask, out, reach, least)
+    np.testing.assert_array_equal(out, naive.inner_background(mask, reach, least))
+
+
+def test_inner_background_does_not_choose_low_pixels():
+    """Pixels below a floor of the frame itself are low; chosen by their neighbours they are not."""
+    noise = np.random.default_rng(4).normal(size=(200, 400))
+    mask, out = (noise < 0).astype(np.uint8), np.empty(noise.shape, np.uint8)
+    halo.inner_background(mask, out)
+    chosen = noise[out > 0]
+    assert noise[mask > 0].mean() < -0.7
+    assert abs(chosen.mean()) < 5 / np.sqrt(chosen.size)
+
+
 def test_bad_arguments_are_named():
     image, mask = np.ones((5, 5)), np.ones((5, 5), np.uint8)
     with pytest.raises(ValueError, match=r"sigma_x: 0\.0, expected a finite number above 0"):
-        background.blur(image, 1.0, 0.0, np.empty((5, 5)))
+        halo.blur(image, 1.0, 0.0, np.empty((5, 5)))
+    with pytest.raises(ValueError, match="limit: -1"):
+        halo.halo_amplitude(image, image, mask, limit=-1.0)
+    with pytest.raises(ValueError, match="least: 0"):
+        halo.inner_background(mask, mask.copy(), least=0)
+    with pytest.raises(ValueError, match="out shares memory with mask"):
+        halo.inner_background(mask, mask)
     with pytest.raises(ValueError, match=r"box: \(0, 5\)"):
         background.box_levels(image, mask, (0, 5))
     with pytest.raises(ValueError, match="shares memory"):

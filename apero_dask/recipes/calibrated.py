@@ -1,0 +1,403 @@
+"""The calibrated frame: electrons per exposure, without dark, scattered light and bad pixels.
+
+Shared by every recipe behind the bad pixels.  Heavy imports happen inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from apero_dask.core.errors import DataError
+from apero_dask.recipes.context import RecipeContext
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.fits import FitsFile
+
+LOWEST = 10.0  # read noises per frame time below zero, under which a slope is no measurement; reference
+
+# Halo of scattered light in units of the light that makes it; widths are standard deviations.  The reference
+# pipeline describes it by half widths at 1/e of 9 and 1 px and an amplitude of 1/47.
+HALO_Y = 9.0 / 2**0.5  # px
+HALO_X = 1.0 / 2**0.5  # px
+HALO_AMPLITUDE = 1.0 / 47.0
+HALO_PRIOR = 0.03  # relative uncertainty of that amplitude
+HALO_SYSTEMATIC = 0.05  # relative error of one measured between the orders: wings of the orders reach there
+HALO_CONTRADICTION = 3.0  # sigma; from there on the frame is believed and not the instrument
+
+SURFACE_DEGREES = (7, 7)
+SURFACE_BOXES = 24  # boxes along the longer side of the frame
+SMALLEST_BOX = 32  # px
+FEWEST = 50  # background pixels in a box
+
+LARGEST_EXCESS = 2.0  # of the noise of background pixels over that of the ramp; beyond, it is not noise
+
+HALO_BOX = (32, 32)
+HALO_LIMIT = 4.0  # sigma of a background pixel; brighter ones see an order
+HALO_PASSES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """One exposure with less noise, calibrated frame ``[y, x]``."""
+
+    image: np.ndarray
+    """float32, e- per exposure (per unit of the percentile when normalised); NaN = no information."""
+    variance: np.ndarray
+    """float32, square of that unit: whole variance of the combination."""
+    base: np.ndarray
+    """float32: the part of the variance that does not come from the signal, above 0 where not NaN."""
+    photon: float
+    """Variance per unit of signal: ``variance = base + photon * max(image, 0)``."""
+    exposure_s: float
+    """Of one exposure."""
+    effron: float
+    """Noise measured on neighbouring background pixels (standard deviation), NaN without a background map."""
+    excess: float = 1.0
+    """Factor by which `base` was raised to agree with `effron`."""
+    files: tuple[FitsFile, ...] = ()
+    """Frames that entered, in canonical order."""
+    dropped: tuple[str, ...] = ()
+    """Names of frames that do not look like the others."""
+    halo: float = 0.0
+    """Amplitude of the scattered halo that was subtracted, 0 without background correction."""
+    halo_measured: float = float("nan")
+    """That measured in this frame alone."""
+    normalised: float = 1.0
+    """Divisor applied, e-."""
+    level: float = 0.0
+    """Median of the smooth background that was subtracted, same unit as the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Scattered light of a frame."""
+
+    halo: float
+    """Amplitude of the local term."""
+    measured: float
+    """Amplitude measured in this frame alone, NaN without light."""
+    measured_error: float
+    """Its error from noise, infinite without light."""
+    level: float
+    """Median of the smooth term, unit of the image."""
+
+
+def calibrated(
+    ctx: RecipeContext,
+    argument: str,
+    *,
+    statistic: str = "median",
+    background: bool = True,
+    normalise: float | None = None,
+    check_alike: bool = True,
+) -> Calibrated:
+    """Combine the frames of an argument and calibrate the result.
+
+    Parameters
+    ----------
+    argument
+        Argument of the recipe that holds preprocessed frames.
+    statistic
+        median or mean.
+    background
+        Subtract scattered light, unless the option ``backsub`` says no.
+    normalise
+        Percentile of the image to divide by.
+    check_alike
+        Leave out frames that do not correlate with the others.
+
+    Raises
+    ------
+    DataError
+        No frame is left, one is damaged, or its background cannot be measured.
+    """
+    from apero_dask.recipes.imagecal import combine
+
+    combined = combine(ctx, argument, statistic, check_alike)
+    return calibrate(
+        ctx,
+        combined.image,
+        combined.variance,
+        combined.files,
+        statistic=statistic,
+        background=background,
+        normalise=normalise,
+        dropped=combined.dropped,
+    )
+
+
+def calibrate(
+    ctx: RecipeContext,
+    image: np.ndarray,
+    variance: np.ndarray,
+    files: Sequence[FitsFile],
+    *,
+    statistic: str = "median",
+    background: bool = True,
+    normalise: float | None = None,
+    dropped: tuple[str, ...] = (),
+) -> Calibrated:
+    """Calibrate an image that has been combined already.
+
+    Parameters
+    ----------
+    image, variance
+        float32[row, column], preprocessed orientation, ADU/s and its square; not changed.
+    files
+        Frames it was made from: they give exposure time and number of reads.
+    statistic
+        How it was combined, for the noise.
+
+    Raises
+    ------
+    DataError
+        The frames lack a number in their header, or the background cannot be measured.
+    """
+    import numpy as np
+    from apero_kernels.repair import fill_isolated
+
+    from apero_dask.recipes.imagecal import calibrated_frame
+
+    _report_options(ctx)
+    i = ctx.instrument
+    exposure = float(np.median([file.number("EXPTIME") for file in files]))
+    electrons = i.gain * exposure
+    highest = i.saturation_adu / i.frame_time_s
+    lowest = -LOWEST * i.read_noise_e * i.gain / i.frame_time_s
+    with np.errstate(invalid="ignore"):
+        image = np.where((image <= highest) & (image >= lowest), image, np.float32(np.nan))
+    if _switched_on(ctx, "darkcorr"):
+        dark = ctx.calibration_image("DARKM")
+        if dark is not None:
+            image -= dark
+            dark_variance = ctx.calibration_image("DARKM", extension="VARIANCE")
+            variance = variance if dark_variance is None else variance + dark_variance
+    frame = calibrated_frame(ctx, image, electrons)
+    noise = calibrated_frame(ctx, variance, electrons**2)
+    del image, variance
+    if _switched_on(ctx, "badcorr"):
+        bad = ctx.calibration_image("BADPIX")
+        if bad is not None:
+            frame[bad > 0] = np.nan
+    noise[np.isnan(frame)] = np.nan
+
+    mask = ctx.calibration_image("BKGRDMAP")
+    found = Background(0.0, float("nan"), float("inf"), 0.0)
+    photon, floor = noise_terms(ctx, files, statistic)
+    if background and mask is not None and _switched_on(ctx, "backsub"):
+        found = subtract_scattered(frame, mask, noise)
+    scale = 1.0
+    if normalise is not None:
+        scale = float(np.nanpercentile(frame, normalise))
+        if not scale > 0:
+            raise DataError(
+                f"{ctx.work.recipe} of {ctx.work.obs_dir or ctx.work.stem}: percentile {normalise:g} of "
+                f"{files[0].name} is {scale:.3g} e-, expected light; look at the frames and reject dark ones."
+            )
+        frame /= np.float32(scale)
+        noise /= np.float32(scale * scale)
+    whole, whole_noise = np.empty_like(frame), np.empty_like(noise)
+    fill_isolated(frame, noise, whole, whole_noise)
+    with np.errstate(invalid="ignore"):
+        beyond = (whole > highest * electrons / scale) | (whole < lowest * electrons / scale)
+    whole[beyond] = np.nan
+    whole_noise[beyond] = np.nan
+    photon /= scale
+    signal = np.float32(photon) * np.maximum(whole, np.float32(0))
+    base = whole_noise - signal
+    np.maximum(base, np.float32(floor / scale**2), out=base)
+    effron, excess = float("nan"), 1.0
+    if mask is not None:
+        effron = effective_noise(whole, mask)
+        excess = noise_excess(effron, base, mask)
+        base *= np.float32(excess)
+    np.add(base, signal, out=whole_noise)
+    return Calibrated(
+        image=whole,
+        variance=whole_noise,
+        base=base,
+        photon=photon,
+        exposure_s=exposure,
+        effron=effron,
+        excess=excess,
+        files=tuple(files),
+        dropped=dropped,
+        halo=found.halo,
+        halo_measured=found.measured,
+        normalised=scale,
+        level=found.level / scale,
+    )
+
+
+def noise_terms(ctx: RecipeContext, files: Sequence[FitsFile], statistic: str) -> tuple[float, float]:
+    """Variance per electron of signal, and that of no signal (e-^2), of a combination of frames.
+
+    Notes
+    -----
+    Factors of the ramp (Rauscher et al. 2007, eq. 1) over the number of frames, times that of a median.
+    """
+    import numpy as np
+    from apero_kernels.ramps import ramp_factors
+    from apero_kernels.stack import median_factor
+
+    read, light = np.mean([ramp_factors(round(file.number("NREADS"))) for file in files], axis=0)
+    share = (median_factor(len(files)) if statistic == "median" else 1.0) / len(files)
+    return float(light * share), float(read * share * ctx.instrument.read_noise_e**2)
+
+
+def subtract_scattered(image: np.ndarray, mask: np.ndarray, variance: np.ndarray | None = None) -> Background:
+    """Subtract the halo around the orders and the smooth light under them, in place.
+
+    Parameters
+    ----------
+    image : float32[y, x]
+        Calibrated frame, e-.
+    mask : uint8[y, x]
+        1 = background pixel.
+    variance : float32[y, x], optional
+        Of the image; without it the amplitude of the halo is that of the instrument.
+
+    Raises
+    ------
+    DataError
+        Too few background pixels to determine the surface.
+
+    Notes
+    -----
+    The halo is the blurred image.  Its amplitude is regressed on the background pixels, box by box so that
+    smooth light drops out, and combined with the amplitude of the instrument by inverse variances: frames
+    with little light take the latter.  The blurred image holds the halo itself: blurring light that has been
+    corrected once leaves an error of the third order.  The smooth part is a tensor product of Chebyshev
+    polynomials through the medians of boxes, each at the mean place of its pixels.
+    """
+    import numpy as np
+    from apero_kernels.background import box_levels, fit_surface, subtract_background
+    from apero_kernels.halo import blur, inner_background
+
+    inner = np.empty_like(mask)
+    inner_background(mask, inner)
+    local, corrected = np.empty_like(image), np.empty_like(image)
+    blur(image, HALO_Y, HALO_X, local)
+    np.multiply(local, np.float32(-HALO_AMPLITUDE), out=corrected)
+    corrected += image
+    blur(corrected, HALO_Y, HALO_X, local)
+    measured, error = measured_halo(image, local, inner, variance)
+    amplitude = combined_halo(measured, error)
+    np.multiply(local, np.float32(-amplitude), out=corrected)
+    corrected += image
+    side = max(SMALLEST_BOX, -(-max(image.shape) // SURFACE_BOXES))
+    levels = box_levels(corrected, inner, (side, side), FEWEST)
+    coefficients, _ = fit_surface(*levels, image.shape, SURFACE_DEGREES)
+    if not np.isfinite(coefficients).all():
+        needed = (SURFACE_DEGREES[0] + 1) * (SURFACE_DEGREES[1] + 1)
+        raise DataError(
+            f"the background cannot be measured: {len(levels[0])} boxes of {side} px hold at least {FEWEST} "
+            f"background pixels, {needed} are needed. Look at the background map (BKGRDMAP) and at the "
+            "frame, or run with --backsub=False."
+        )
+    subtract_background(corrected, coefficients, image)
+    y, x = np.linspace(-1, 1, 33), np.linspace(-1, 1, 33)
+    level = float(np.median(np.polynomial.chebyshev.chebgrid2d(y, x, coefficients)))
+    return Background(amplitude, measured, error, level)
+
+
+def measured_halo(
+    image: np.ndarray, local: np.ndarray, mask: np.ndarray, variance: np.ndarray | None
+) -> tuple[float, float]:
+    """Amplitude of the halo between the orders of a frame, and its error; NaN and infinity without light."""
+    import numpy as np
+    from apero_kernels.halo import halo_amplitude
+
+    inside = variance[(mask > 0) & np.isfinite(variance)] if variance is not None else np.empty(0)
+    if not inside.size:
+        return float("nan"), float("inf")
+    noise = float(np.sqrt(np.median(inside)))
+    measured, leverage = HALO_AMPLITUDE, 0.0
+    for _ in range(HALO_PASSES):
+        measured, leverage = halo_amplitude(
+            image, local, mask, HALO_BOX, start=measured, limit=HALO_LIMIT * noise
+        )
+        if not np.isfinite(measured):
+            return float("nan"), float("inf")
+    return measured, noise / float(np.sqrt(leverage))
+
+
+def combined_halo(measured: float, error: float) -> float:
+    """Amplitude to use: that of the instrument and the measured one, each by the inverse of its variance.
+
+    A measured amplitude that contradicts the instrument counts alone.
+
+    >>> round(1 / combined_halo(float("nan"), float("inf")), 6)
+    47.0
+    >>> combined_halo(0.03, 1e-4)
+    0.03
+    """
+    if not error < HALO_AMPLITUDE:
+        return HALO_AMPLITUDE
+    own = (error**2 + (HALO_SYSTEMATIC * measured) ** 2) ** 0.5
+    prior = HALO_PRIOR * HALO_AMPLITUDE
+    if abs(measured - HALO_AMPLITUDE) > HALO_CONTRADICTION * (own**2 + prior**2) ** 0.5:
+        return measured
+    return (HALO_AMPLITUDE / prior**2 + measured / own**2) / (1.0 / prior**2 + 1.0 / own**2)
+
+
+def effective_noise(image: np.ndarray, mask: np.ndarray) -> float:
+    """Noise of a background pixel from differences of neighbours along the rows, in units of the image.
+
+    Half the distance of the 15.87th and 84.13th percentiles, over the square root of 2; NaN without such
+    pixels.
+    """
+    import numpy as np
+    from apero_kernels.robust import estimate_sigma
+
+    both = (mask[:, 1:] > 0) & (mask[:, :-1] > 0)
+    difference = image[:, 1:][both] - image[:, :-1][both]
+    difference = difference[np.isfinite(difference)]
+    return float(estimate_sigma(difference)) / 2**0.5 if difference.size else float("nan")
+
+
+def noise_excess(effron: float, base: np.ndarray, mask: np.ndarray) -> float:
+    """Factor that makes the variance of background pixels that of their differences, 1 to `LARGEST_EXCESS`.
+
+    The ramp knows read and photon noise; what is left of noise common to many pixels comes on top.
+    """
+    import numpy as np
+
+    inside = base[mask > 0]
+    inside = inside[np.isfinite(inside)]
+    if not inside.size or not effron > 0:
+        return 1.0
+    return float(np.clip(effron**2 / np.median(inside), 1.0, LARGEST_EXCESS))
+
+
+def calibration_cards(frame: Calibrated) -> dict[str, tuple[object, str]]:
+    """Header cards about how a frame was combined and calibrated."""
+    return {
+        "EXPTIME": (frame.exposure_s, "[s] of one exposure"),
+        "NFILES": (len(frame.files), "frames combined"),
+        "NDROPPED": (len(frame.dropped), "frames unlike the others, left out"),
+        "EFFRON": (frame.effron, "[e-] noise measured on background pixels"),
+        "NOISEEXC": (frame.excess, "variance of background over that of the ramp"),
+        "BKGHALO": (frame.halo, "amplitude of the scattered halo subtracted"),
+        "BKGHALOM": (frame.halo_measured, "that measured in this frame alone"),
+        "BKGLEVEL": (frame.level, "[e-] median smooth background subtracted"),
+    }
+
+
+def _switched_on(ctx: RecipeContext, option: str) -> bool:
+    return ctx.recipe.option(option) is None or bool(ctx.option(option))
+
+
+def _report_options(ctx: RecipeContext) -> None:
+    """Say once which options of other versions have no effect."""
+    told = {text for code, text in ctx.messages() if code == "W-NOTIMPL"}
+    for name, default in (("flipimage", "both"), ("resize", True), ("fluxunits", "e-"), ("combine", True)):
+        declared = ctx.recipe.option(name)
+        if declared is None or ctx.option(name) == default:
+            continue
+        if not any(f"--{name}" in text for text in told):
+            ctx.message("W-NOTIMPL", key=f"--{name}")
