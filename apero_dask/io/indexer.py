@@ -6,14 +6,13 @@ One bad file never stops the others.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.errors import Finding, Findings, UserError, one_line
 from apero_dask.core.frames import UNKNOWN, FrameIndex, RawFrame
 from apero_dask.core.names import ObjectNames
@@ -82,20 +81,8 @@ def scan(
     UserError
         ``E-DATA-ROOT`` if the raw tree cannot be listed.
     """
-    with _collector_paused():
+    with collector_paused():
         return _scan(raw, instrument, now_mjd, cache, names or ObjectNames(), workers or WORKERS, rescan)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the cycle collector: it would walk through millions of new objects, none of them in a cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _scan(

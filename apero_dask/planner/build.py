@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import apero_dask.recipes  # noqa: F401  (registers the declarations)
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.declare import Recipe, registered
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import FrameIndex
@@ -72,9 +73,31 @@ def build_plan(
     Plan
         With everything found in ``findings``; errors among them mean that it must not be executed.
     """
+    with collector_paused():
+        return _build(
+            index,
+            settings,
+            instrument,
+            snapshot or Snapshot(),
+            names or ObjectNames(),
+            rejections or {},
+            only_show,
+            resume,
+        )
+
+
+def _build(
+    index: FrameIndex,
+    settings: Settings,
+    instrument: Instrument,
+    snapshot: Snapshot,
+    names: ObjectNames,
+    rejections: Mapping[str, Rejection],
+    only_show: bool,
+    resume: str,
+) -> Plan:
     findings = Findings(settings.run_file)
     findings.extend(index.findings)
-    snapshot, names = snapshot or Snapshot(), names or ObjectNames()
     recipes = registered()
     masters = _active_master(settings, recipes)
     master_night = _master_night(settings, recipes, snapshot, masters, findings)
@@ -84,7 +107,7 @@ def build_plan(
         index,
         settings,
         findings,
-        rejections or {},
+        rejections,
         master_night,
         bool(masters),
         snapshot.tree,

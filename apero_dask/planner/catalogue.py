@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from apero_dask.core.declare import Recipe, Select, registered
+from apero_dask.core.declare import Select, registered
 from apero_dask.core.errors import Findings
 from apero_dask.core.outcome import Marker
-from apero_dask.core.plan import Candidate, Selection, Task, layout
+from apero_dask.core.plan import Candidate, Selection, Step, Task, layout
 from apero_dask.core.products import KINDS, MASTER, REFERENCE_DEFAULTS, Life
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
@@ -47,7 +47,10 @@ class Catalogue:
     _stored: dict[ShelfKey, list[Maker]] = field(default_factory=dict)
     _shelves: dict[ShelfKey, Shelf] = field(default_factory=dict)
     _cache: dict[tuple[object, ...], Selection] = field(default_factory=dict)
-    _sets: dict[tuple[object, ...], tuple[Recipe, tuple[Selection, ...]]] = field(default_factory=dict)
+    _numbers: dict[int, tuple[Select, int]] = field(default_factory=dict)
+    """Declaration, kept alive, and the number of its equals, by its identity."""
+    _equal: dict[Select, int] = field(default_factory=dict)
+    _sets: dict[tuple[object, ...], tuple[Step, tuple[Selection, ...]]] = field(default_factory=dict)
     _grown: bool = False
 
     def __post_init__(self) -> None:
@@ -100,17 +103,17 @@ class Catalogue:
 
     def select(self, select: Select, tier: str, night: str, time: float | None) -> Selection:
         """Ranked selection for a run of ``night``; ``time`` replaces the query time of the night."""
-        at = self.midnights.get(night, float("nan")) if time is None else time
-        key = (select, tier, night if tier != MASTER else "", time)
+        # Equal declarations share a number: hashing them for every run takes longer than all the rest.
+        known = self._numbers.get(id(select))
+        if known is None:
+            known = self._numbers[id(select)] = (select, self._equal.setdefault(select, len(self._equal)))
+        key = (known[1], tier, night if tier != MASTER else "", time)
         found = self._cache.get(key)
         if found is None:
-            found = self._cache[key] = Selection(
-                select.kinds,
-                select.fibre,
-                select.applies_to,
-                select.optional,
-                self._rank(select, tier, night, at),
-            )
+            at = self.midnights.get(night, float("nan")) if time is None else time
+            ranked = self._rank(select, tier, night, at)
+            found = Selection(select.kinds, select.fibre, select.applies_to, select.optional, ranked)
+            self._cache[key] = found
         return found
 
     def _rank(self, select: Select, tier: str, night: str, time: float) -> tuple[Candidate, ...]:
@@ -147,22 +150,26 @@ class Catalogue:
             time = task.time
         if task.options:
             return self._selections(task, time, _given(task))
-        key = (id(step.recipe), step.tier, step.variant, task.obs_dir, task.science, task.reference, time)
+        # By the identity of the step, which the entry keeps alive: hashing it for every run takes too long.
+        key = (id(step), task.obs_dir, task.science, task.reference, time)
         found = self._sets.get(key)
         if found is None:
-            found = self._sets[key] = (step.recipe, self._selections(task, time, {}))
+            found = self._sets[key] = (step, self._selections(task, time, {}))
         return found[1]
 
     def _selections(self, task: Task, time: float | None, given: dict[str, str]) -> tuple[Selection, ...]:
         step = task.step
         result = []
-        asked = {kind for select in step.recipe.selects for kind in select.kinds}
+        asked = {kind for select in step.recipe.selects for kind in select.kinds} if given else set()
         for kind in sorted(set(given) - asked):
             # Starting values and templates are not searched for; the line names them or there is none.
             only = Candidate("", GIVEN + given[kind], step.tier, task.obs_dir, 0, (kind,), False)
             result.append(Selection((kind,), "", "", False, (only,)))
         for select in step.recipe.selects:
             if not select.applies(step.tier, step.variant, task.science, task.reference):
+                continue
+            if not given:
+                result.append(self.select(select, step.tier, task.obs_dir, time))
                 continue
             named = [k for k in select.kinds if k in given and _is_for(given[k], select.fibre)]
             for kind in named:

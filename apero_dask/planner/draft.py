@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from apero_dask.core.declare import Group, OptionValue, Recipe
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import RawFrame
-from apero_dask.core.ids import run_key
+from apero_dask.core.ids import step_prefix
 from apero_dask.core.names import ObjectNames
 from apero_dask.core.outcome import Marker, OutputRecord, State
 from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Step, StepCount, Task, ending, layout
-from apero_dask.core.products import KINDS, MASTER, NIGHT, Life, folder
+from apero_dask.core.products import KINDS, NIGHT, Life, folder
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.instruments.base import Instrument
 from apero_dask.planner.catalogue import Catalogue, ShelfKey, shelf_key
-from apero_dask.planner.filters import Selected, Targets, is_calibration
+from apero_dask.planner.filters import Selected, Targets, takes
 from apero_dask.planner.sequences import STAR_FP, TRANSMISSIONS, Row
 
 PACKAGED = ("LCORR", "TCORR", "RECON", "CCF")
@@ -48,6 +48,26 @@ class Request:
     """Residual models of its telluric fits: of the first transmissions (True) and of the final ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What the runs of one step with the same reference light and mask share; looked up once per run."""
+
+    step: Step
+    """Keeps the step alive, whose identity finds the lane."""
+    prefix: str
+    """Beginning of the run keys."""
+    same: dict[tuple[str, str, str], Task]
+    """Planned runs of this recipe, tier, variant and mask by night, object and stem."""
+    by_frame: bool
+    """One run per frame."""
+    tables: list[dict[str, str]]
+    """Tables of producers by frame that its runs enter."""
+    sets: list[list[Task]]
+    """Sets of transmissions that its runs enter."""
+    made: tuple[ShelfKey, ...]
+    """Products of each run."""
+
+
 @dataclass(slots=True)
 class Draft:
     """Everything planned so far, request by request; knows what every earlier request makes."""
@@ -73,7 +93,6 @@ class Draft:
     """Run key of the template of an object."""
     future_templates: frozenset[str] = frozenset()
     """Objects whose template this plan makes anew: their stored template is of the past."""
-    master_keys: list[str] = field(default_factory=list)
     transmissions: dict[str, list[Task]] = field(default_factory=dict)
     """Runs that make TRANS1 and TRANS2."""
     keep_failed: bool = False
@@ -82,15 +101,13 @@ class Draft:
     """Runs that were asked for again and are planned once."""
     written: dict[str, Task] | None = None
     """Run by output path, kept from the first explicit line on."""
-    _same: dict[tuple[str, ...], Task] = field(default_factory=dict)
+    _same: dict[tuple[str, ...], dict[tuple[str, str, str], Task]] = field(default_factory=dict)
+    _lanes: dict[tuple[int, str, str], Lane] = field(default_factory=dict)
     _consumed: frozenset[str] = frozenset()
     _stored: dict[str, list[tuple[Marker, OutputRecord]]] = field(default_factory=dict)
     _stored_of: dict[str, dict[str, list[tuple[Marker, OutputRecord]]]] = field(default_factory=dict)
     _in_night: dict[str, set[str]] = field(default_factory=dict)
     _has_template: dict[str, bool] = field(default_factory=dict)
-    _entered: dict[tuple[str, str, str], tuple[list[dict[str, str]], list[list[Task]]]] = field(
-        default_factory=dict
-    )
 
     def __post_init__(self) -> None:
         kinds = {k for recipe in self.recipes.values() for a in recipe.arguments for k in a.kinds}
@@ -212,19 +229,20 @@ class Draft:
         mask: str = "",
     ) -> bool:
         """Plan one run unless an identical one is planned already; False if it is."""
-        same = (step.recipe.name, step.tier, step.variant, obs_dir, object_name, stem, mask)
-        other = self._same.get(same)
+        lane = self._lanes.get((id(step), reference, mask)) or self._lane(step, reference, mask)
+        place = (obs_dir, object_name, stem)
+        other = lane.same.get(place)
         if other is not None and other.options == request.options:
             self.repeated += 1
             return False
         task = Task(
-            key=run_key(request.number, step.label, number),
-            step=step,
-            obs_dir=obs_dir,
-            object=object_name,
-            stem=stem,
-            time=time,
-            inputs=inputs,
+            f"{lane.prefix}{number:05d}",
+            step,
+            obs_dir,
+            object_name,
+            stem,
+            time,
+            inputs,
             options=request.options,
             mask=mask,
             science=science,
@@ -232,24 +250,40 @@ class Draft:
         )
         if request.is_off:
             task.state = State.SKIPPED_USER
-        elif self._may_clash(task, other) and not self.claim(request, task):
+        elif self._may_clash(lane, stem, other) and not self.claim(request, task):
             return False
         else:
-            self._same[same] = task
-        self.register(request, task)
+            lane.same[place] = task
+        self._enter(request, task, lane)
         return True
 
-    def _may_clash(self, task: Task, other: Task | None) -> bool:
+    def _lane(self, step: Step, reference: str, mask: str) -> Lane:
+        """Lane of the runs of a step, made when it is first asked for."""
+        recipe, variant = step.recipe, step.variant
+        by_frame = recipe.group == Group.FILE
+        kinds = [kind for kind, _, _ in layout(recipe, variant, reference)] if by_frame else []
+        found = self._lanes[id(step), reference, mask] = Lane(
+            step=step,
+            prefix=step_prefix(step.request, step.label),
+            same=self._same.setdefault((recipe.name, step.tier, variant, mask), {}),
+            by_frame=by_frame,
+            tables=[self.made.setdefault(kind, {}) for kind in kinds if kind in self._consumed],
+            sets=[self.transmissions.setdefault(kind, []) for kind in kinds if kind in TRANSMISSIONS],
+            made=tuple(made_keys(recipe, variant, reference)),
+        )
+        return found
+
+    def _may_clash(self, lane: Lane, stem: str, other: Task | None) -> bool:
         """Whether the output files of a run must be compared with those of the others.
 
         Runs of sequences have files of their own, save where two sequences see an object in different roles.
         """
         if self.written is not None or other is not None:
             return True
-        if task.step.recipe.group != Group.FILE:
-            return False
-        tables, _ = self._tables_of(task.step.recipe, task.step.variant, task.reference)
-        return any(task.stem in table for table in tables)
+        for table in lane.tables:  # noqa: SIM110 - once per run: a generator takes three times as long
+            if stem in table:
+                return True
+        return False
 
     def claim(self, request: Request, task: Task) -> bool:
         """Reserve the output files of a run; False if planned runs write some of them already.
@@ -287,44 +321,30 @@ class Draft:
 
     def register(self, request: Request, task: Task) -> None:
         """Make a planned run known to later steps."""
-        step, recipe = task.step, task.step.recipe
+        self._enter(request, task, self._lane(task.step, task.reference, task.mask))
+
+    def _enter(self, request: Request, task: Task, lane: Lane) -> None:
+        key = task.key
         self.tasks.append(task)
-        self.by_key[task.key] = task
+        self.by_key[key] = task
         request.tasks.append(task)
-        if step.tier == MASTER:
-            self.master_keys.append(task.key)
         if task.state is State.SKIPPED_USER:
             # A line that is switched off makes nothing; what it made before may still be used.
             return
-        if recipe.group == Group.FILE:
+        if lane.by_frame:
             if self.settings.trigger_run:
-                request.made.update(made_keys(recipe, step.variant, task.reference))
-            tables, sets = self._tables_of(recipe, step.variant, task.reference)
-            for table in tables:
+                request.made.update(lane.made)
+            for table in lane.tables:
                 for frame in task.inputs[0].frames:
-                    table[frame.identifier] = task.key
-            for members in sets:
+                    table[frame.identifier] = key
+            for members in lane.sets:
                 members.append(task)
             return
-        request.made.update(made_keys(recipe, step.variant, task.reference))
-        if recipe.group == Group.OBJECT:
-            self.templates.setdefault(task.object, task.key)
+        request.made.update(lane.made)
+        if lane.step.recipe.group == Group.OBJECT:
+            self.templates.setdefault(task.object, key)
         else:
             self.catalogue.add(task)
-
-    def _tables_of(
-        self, recipe: Recipe, variant: str, reference: str
-    ) -> tuple[list[dict[str, str]], list[list[Task]]]:
-        """Tables that a run of this variant enters: producers by frame, and sets of transmissions."""
-        key = (recipe.name, variant, reference)
-        found = self._entered.get(key)
-        if found is None:
-            kinds = [kind for kind, _, _ in layout(recipe, variant, reference)]
-            found = self._entered[key] = (
-                [self.made.setdefault(kind, {}) for kind in kinds if kind in self._consumed],
-                [self.transmissions.setdefault(kind, []) for kind in kinds if kind in TRANSMISSIONS],
-            )
-        return found
 
     def waits_for(self, request: Request, step: Step, science: str, reference: str) -> str:
         """Kind that tonight's steps should have made and did not, if a run of ``step`` cannot do without.
@@ -359,19 +379,6 @@ def stored_path(frame: RawFrame, kind: str, fibre: str) -> str:
     """Where a product of one frame is, below the data root."""
     tree = "tmp" if kind == "PP" else "reduced"
     return f"{tree}/{frame.obs_dir}/{frame.identifier}{ending(kind, fibre)}"
-
-
-def takes(targets: Targets, row: Row, frame: RawFrame) -> bool:
-    """Whether a row is about this frame."""
-    if row.targets == "calib":
-        return is_calibration(frame)
-    if row.types and frame.dprtype not in row.types:
-        return False
-    if row.only and frame.frame_class != row.only:
-        return False
-    if row.targets:
-        return frame.is_object and targets.takes(row.targets, frame.frame_class)
-    return True
 
 
 def _same_work(one: Task, other: Task) -> bool:

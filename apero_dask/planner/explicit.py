@@ -169,7 +169,7 @@ class Line:
         if options.get("use_template") is False or "template" in options or len(names) != 1:
             return ()
         found = template_input(self.draft, names.pop(), required=True)
-        return tuple(replace(inputs, required=False) for inputs in found)
+        return tuple(inputs._replace(required=False) for inputs in found)
 
     def _mask(self) -> str:
         name = dict(self.command.options).get("mask")

@@ -9,7 +9,7 @@ from apero_dask.core.errors import Findings, one_line
 from apero_dask.core.frames import CALIB, UNKNOWN, FrameIndex, RawFrame, drop_duplicates
 from apero_dask.core.names import ObjectNames
 from apero_dask.core.settings import Settings
-from apero_dask.planner.sequences import TELLURIC_EXCLUDED, TELLURIC_STARS
+from apero_dask.planner.sequences import TELLURIC_EXCLUDED, TELLURIC_STARS, Row
 from apero_dask.planner.suggest import closest
 
 
@@ -276,3 +276,16 @@ def targets(
 def is_calibration(frame: RawFrame) -> bool:
     """Frame of the class that PP_CAL preprocesses: not a star and not sky, or marked as calibration."""
     return frame.frame_class == CALIB or frame.calibration_field
+
+
+def takes(targets: Targets, row: Row, frame: RawFrame) -> bool:
+    """Whether a row is about this frame."""
+    if row.targets == "calib":
+        return is_calibration(frame)
+    if row.types and frame.dprtype not in row.types:
+        return False
+    if row.only and frame.frame_class != row.only:
+        return False
+    if row.targets:
+        return frame.is_object and targets.takes(row.targets, frame.frame_class)
+    return True

@@ -72,6 +72,11 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
     left_out: dict[str, int] = {}
     number = 0
     frames = draft.frames_of(request, row)
+    kept: dict[str, bool] = {}
+    templates: dict[str, tuple[Inputs, ...]] = {}
+    refitted: dict[str, bool] = {}
+    trigger = draft.settings.trigger_run
+    optional_template = row.source == "CORRECTED" and not needs_template
     for frame in frames:
         name, frame_type = frame.frame_class, known[frame.dprtype]
         if use and draft.selected.forbids(frame.identifier, use):
@@ -79,26 +84,27 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
         further: list[Inputs] = []
-        if needs_template:
-            reason = ""
-            if keeps_template(draft, name):
-                reason = "RECAL_TEMPLATES = False: {n} frame(s) of objects with a template"
-            else:
-                further += template_input(draft, name, required=True)
-                if not further:
-                    reason = "{n} frame(s) without a template, planned or stored"
-            if reason:
+        if needs_template or optional_template:
+            # One answer for all frames of an object: no row makes what it reads.
+            if name not in templates:
+                kept[name] = needs_template and keeps_template(draft, name)
+                templates[name] = template_input(draft, name, required=needs_template)
+            if kept[name] or (needs_template and not templates[name]):
+                reason = "{n} frame(s) without a template, planned or stored"
+                if kept[name]:
+                    reason = "RECAL_TEMPLATES = False: {n} frame(s) of objects with a template"
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
-        elif row.source == "CORRECTED":
-            further += template_input(draft, name, required=False)
+            further += templates[name]
         kind = row.source or argument.kinds[0]
         if kind == "CORRECTED":
             kind = draft.corrected_kind(frame)
         main = draft.inputs("files", kind, argument.fibres, (frame,))
-        waits = draft.waits_for(request, step, frame_type.science, frame_type.reference)
-        if draft.settings.trigger_run and main.producers[0] == MISSING and (kind, "") in request.wanted:
-            waits = waits or kind
+        waits = ""
+        if trigger:
+            waits = draft.waits_for(request, step, frame_type.science, frame_type.reference)
+            if main.producers[0] == MISSING and (kind, "") in request.wanted:
+                waits = waits or kind
         if waits:
             reason = f"the night has no {waits} yet: {{n}} frame(s)"
             left_out[reason] = left_out.get(reason, 0) + 1
@@ -109,7 +115,12 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
             further.append(draft.inputs("fpfiles", "E2DSFF", ("C",), (frame,), required=False))
         elif recipe.name == "cal_postprocess":
             further += _packaged(draft, frame, frame_type.reference)
-        run = public if is_fit and step.variant == "p1" and _owns_public_name(draft, row, frame) else step
+        run = step
+        if is_fit and step.variant == "p1":
+            if name not in refitted:
+                refitted[name] = refits(draft, row, name)
+            if _owns_public_name(draft, row, frame, refitted[name]):
+                run = public
         number += draft.add(
             request,
             run,
@@ -128,14 +139,17 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
     return reasons
 
 
-def _owns_public_name(draft: Draft, row: Row, frame: RawFrame) -> bool:
-    """Whether the first fit of this frame is also its last, so that its products get the public names."""
+def _owns_public_name(draft: Draft, row: Row, frame: RawFrame, refitted: bool) -> bool:
+    """Whether the first fit of this frame is also its last, so that its products get the public names.
+
+    ``refitted``: a later fit with a template is planned for its object.
+    """
     if frame.identifier in draft.made.get("TCORR", {}):
         return False
     if row.targets == "telluric":
         # Only a whole reduction goes on to velocities of hot stars, which have no third fit.
         return bool(row.macro)
-    return not refits(draft, row, frame.frame_class)
+    return not refitted
 
 
 def _packaged(draft: Draft, frame: RawFrame, reference: str) -> list[Inputs]:

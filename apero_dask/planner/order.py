@@ -17,13 +17,18 @@ def check_acyclic(plan: Plan) -> list[str]:
     ValueError
         If the graph has a cycle or an edge to a run that does not exist: a defect of the planner.
     """
-    placed: set[str] = set()
+    # What is on disk or nowhere at all needs no place of its own.
+    placed: set[str] = {STORED, MISSING}
     order: list[str] = []
     on_path: set[str] = set()
     # Runs of one night share their selections: their sources are looked at once.
     settled: set[int] = set()
-    for first in plan.by_key:
+    for first, entry in plan.by_key.items():
         if first in placed:
+            continue
+        if not _not_in(placed, entry, settled):
+            placed.add(first)
+            order.append(first)
             continue
         stack = [first]
         while stack:
@@ -50,18 +55,17 @@ def check_acyclic(plan: Plan) -> list[str]:
 
 def _not_in(placed: set[str], item: Task | Node, settled: set[int]) -> list[str]:
     """Keys that must be placed before a run or node and are not; shared selections are settled once."""
+    missing: list[str] = []
     if isinstance(item, Node):
-        missing = [key for key in (*item.members, *item.fallback) if key not in placed]
+        missing += [key for key in (*item.members, *item.fallback) if key not in placed]
         if item.after and item.after not in placed:
             missing.append(item.after)
         return missing
-    missing = [
-        key
-        for inputs in item.inputs
-        for key in inputs.producers
-        if key not in placed and key not in (STORED, MISSING)
-    ]
-    missing += [key for key in item.depends if key not in placed]
+    for inputs in item.inputs:
+        if not placed.issuperset(inputs.producers):
+            missing += [key for key in inputs.producers if key not in placed]
+    if not placed.issuperset(item.depends):
+        missing += [key for key in item.depends if key not in placed]
     if item.gate and item.gate not in placed:
         missing.append(item.gate)
     if item.selections and id(item.selections) not in settled:
