@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from apero_kernels.robust import odds_ratio_mean
-from numpy.polynomial import chebyshev
-
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_cavity import C_MS, place
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from apero_dask.recipes.wave_cavity import Cavity
     from apero_dask.recipes.wave_lines import Lines
     from apero_dask.recipes.wave_maps import WaveMap
@@ -23,7 +21,7 @@ HIGHEST = 9  # degree of the chromatic correction, at most (reference)
 SMOOTHNESS = 0.5  # each Chebyshev term of a smooth function is expected to be so many times the one before
 FIRST_TERM_MS = (0.0, *(2.0**k for k in range(-1, 10)))  # expected sizes of the first chromatic term tried
 SPREAD_MS = 1000.0  # range over which velocities of false lines are spread
-SCATTERS_MS = 2.0 ** np.arange(-2.0, 9.01, 0.125)  # errors of the catalogue tried
+SCATTERS_MS = tuple(2.0 ** (k / 8.0) for k in range(-16, 73))  # errors of the catalogue tried
 SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)  # shares of false lines tried
 FEWEST = 20  # lines that can anchor a cavity
 FEWEST_COMMON = 20  # lines common to a night and the reference
@@ -58,6 +56,9 @@ class Correction:
 
     def error(self, cavity: Cavity, wave: np.ndarray) -> float:
         """Standard deviation in m/s of the mean correction over `wave`: of the zero point."""
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
         mean = chebyshev.chebvander(place(cavity, wave), len(self.series) - 1).mean(axis=0)
         return float(np.sqrt(mean @ self.covariance @ mean))
 
@@ -77,6 +78,8 @@ def merge(parts: Sequence[tuple[Lines, np.ndarray, np.ndarray]]) -> Anchors:
     parts
         Per fibre: lines, velocities and photon errors of `residuals`.
     """
+    import numpy as np
+
     label = np.concatenate([lines.label for lines, _, _ in parts])
     wave = np.concatenate([lines.wave_ref for lines, _, _ in parts])
     velocity = np.concatenate([v for _, v, _ in parts])
@@ -113,6 +116,9 @@ def fit_correction(anchors: Anchors, cavity: Cavity, highest: int = HIGHEST) -> 
     or blended) and spread over 1000 m/s.  Both numbers are those of highest likelihood, and a line counts
     with its probability of being true.
     """
+    import numpy as np
+    from numpy.polynomial import chebyshev
+
     n = anchors.label.size
     if n < FEWEST:
         raise DataError(
@@ -142,8 +148,10 @@ def true_lines(left: np.ndarray, sigma: np.ndarray) -> tuple[float, np.ndarray]:
     left, sigma
         Residuals and their photon errors, m/s.
     """
+    import numpy as np
+
     share = np.array(SHARES)[:, None, None]
-    variance = sigma**2 + SCATTERS_MS[:, None] ** 2
+    variance = sigma**2 + np.array(SCATTERS_MS)[:, None] ** 2
     normal = np.exp(-0.5 * left**2 / variance) / np.sqrt(2 * np.pi * variance)
     likelihood = np.log((1 - share) * normal + share / SPREAD_MS).sum(axis=2)
     i, j = np.unravel_index(int(np.argmax(likelihood)), likelihood.shape)
@@ -155,6 +163,8 @@ def _most_likely(
     design: np.ndarray, velocity: np.ndarray, variance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and covariance of the linear model with the expectation of highest evidence."""
+    import numpy as np
+
     terms = design.shape[1]
     root = 1.0 / np.sqrt(variance)
     best: tuple[float, np.ndarray, np.ndarray] | None = None
@@ -200,6 +210,9 @@ def mean_shift(anchors: Anchors, reference: Anchors | None) -> Shift:
     Odds-ratio mean (Artigau et al. 2022, appendix) with f = 0.01; errors are enlarged by the scatter that
     photons do not explain (`true_lines`).
     """
+    import numpy as np
+    from apero_kernels.robust import odds_ratio_mean
+
     velocity, sigma, least = anchors.velocity, anchors.sigma, FEWEST
     if reference is not None:
         _, here, there = np.intersect1d(anchors.label, reference.label, return_indices=True)

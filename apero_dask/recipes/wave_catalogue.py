@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NAME = "lines_une.csv"
 FOLDER = "lines"
@@ -47,6 +49,8 @@ def load_catalogue(assets: Path | None) -> Catalogue:
 
 def read_catalogue(text: str, origin: str) -> Catalogue:
     """Catalogue from the text of a file; `origin` names it in messages."""
+    import numpy as np
+
     rows = list(
         csv.DictReader(line for line in text.splitlines() if line.strip() and not line.startswith("#"))
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.polynomial import chebyshev
+from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 C_MS = 299_792_458.0
 C_KMS = C_MS / 1e3
@@ -31,10 +32,14 @@ class Cavity:
 
     def length(self, wave: np.ndarray) -> np.ndarray:
         """2d in nm at wavelengths in nm."""
+        from numpy.polynomial import chebyshev
+
         return self.pedestal + chebyshev.chebval(place(self, wave), self.series)
 
     def wavelength(self, number: np.ndarray) -> np.ndarray:
         """Vacuum nm of peaks with the given numbers, by fixed-point iteration."""
+        import numpy as np
+
         number = np.asarray(number, dtype=np.float64)
         wave = np.full(number.shape, self.pedestal) / number
         for _ in range(_PASSES):
@@ -58,6 +63,9 @@ class Cavity:
         The product of the two series is cut at the higher of the two degrees: what is lost is the product of
         a chromatic term (1e-4 of the cavity) and the correction, below 0.1 m/s for corrections of 1 km/s.
         """
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
         whole = self.series.copy()
         whole[0] += self.pedestal
         product = chebyshev.chebmul(whole, np.asarray(velocity_ms, dtype=np.float64) / C_MS)
@@ -76,6 +84,8 @@ class Cavity:
 
 def place(cavity: Cavity, wave: np.ndarray) -> np.ndarray:
     """Argument of the Chebyshev polynomials at wavelengths in nm."""
+    import numpy as np
+
     low, high = cavity.domain
     return (2.0 * np.asarray(wave, dtype=np.float64) - low - high) / (high - low)
 
@@ -83,6 +93,8 @@ def place(cavity: Cavity, wave: np.ndarray) -> np.ndarray:
 def starting_cavity() -> Cavity:
     """First guess of the package."""
     from importlib.resources import files
+
+    import numpy as np
 
     text = files("apero_dask.tables").joinpath(TABLE).read_text(encoding="utf-8")
     names, values = (line.split(",") for line in text.splitlines() if line and not line.startswith("#"))
@@ -94,6 +106,8 @@ def starting_cavity() -> Cavity:
 
 def cavity_columns(cavity: Cavity) -> dict[str, np.ndarray]:
     """Columns of the table of a cavity product: DEGREE, COEFFICIENT, LOW, HIGH, PEDESTAL."""
+    import numpy as np
+
     terms = len(cavity.series)
     return {
         "DEGREE": np.arange(terms, dtype=np.int64),
@@ -112,6 +126,8 @@ def cavity_of(columns: Mapping[str, Sequence[float] | np.ndarray], name: str) ->
     DataError
         A column is missing, a number is not finite, or the degrees are not 0, 1, 2, ...
     """
+    import numpy as np
+
     wanted = ("DEGREE", "COEFFICIENT", "LOW", "HIGH", "PEDESTAL")
     missing = [column for column in wanted if column not in columns]
     if missing:

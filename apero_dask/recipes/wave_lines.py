@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from apero_kernels.comb import find_peaks, fit_comb
-from apero_kernels.lines import fit_lines
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from apero_dask.recipes.wave_catalogue import Catalogue
     from apero_dask.recipes.wave_cavity import Cavity
     from apero_dask.recipes.wave_maps import WaveMap
@@ -55,6 +53,8 @@ class Lines:
     @property
     def good(self) -> np.ndarray:
         """Rows with a measured centre."""
+        import numpy as np
+
         return np.isfinite(self.x)
 
     def select(self, rows: np.ndarray) -> Lines:
@@ -63,6 +63,8 @@ class Lines:
 
     def spoiled(self, rows: np.ndarray) -> Lines:
         """Rows of a mask turned into rows without measurement."""
+        import numpy as np
+
         return replace(self, x=np.where(rows, np.nan, self.x), sigma=np.where(rows, np.nan, self.sigma))
 
 
@@ -81,6 +83,8 @@ def clean_catalogue_rows(x: np.ndarray, strength: np.ndarray) -> np.ndarray:
     A companion of relative flux r at distance d moves a least-squares centre by r d exp(-d^2 / 4 s^2) for
     Gaussians of width s (first order in r).
     """
+    import numpy as np
+
     bias, share = np.zeros(x.size), np.zeros(x.size)
     for step in (*range(-6, 0), *range(1, 7)):
         low, high = max(0, -step), x.size - max(0, step)
@@ -102,6 +106,8 @@ def predict_catalogue(catalogue: Catalogue, wave: WaveMap, blends: bool = True) 
     blends
         Keep lines that others of the catalogue spoil.
     """
+    import numpy as np
+
     every = np.arange(wave.norders)
     # Companions just beyond the ends count too.
     low = wave.wavelength(every, np.full(wave.norders, EDGE - 4 * HC_REACH))
@@ -122,6 +128,8 @@ def predict_catalogue(catalogue: Catalogue, wave: WaveMap, blends: bool = True) 
 
 def blank(order: np.ndarray, label: np.ndarray, wave_ref: np.ndarray, x_ref: np.ndarray) -> Lines:
     """Rows that are not measured yet."""
+    import numpy as np
+
     nothing = np.full(order.size, np.nan)
     return Lines(order, label, wave_ref, x_ref, nothing, nothing, nothing, nothing, nothing)
 
@@ -141,6 +149,9 @@ def measure_lamp(flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float
     Gaussian + constant + slope in +-5 px.  The slope takes up the smooth light beneath, not the blaze: that
     multiplies the line before it is spread and moves a narrow line by less than 1e-3 px.
     """
+    import numpy as np
+    from apero_kernels.lines import fit_lines
+
     fit, errors, _, used = fit_lines(
         flux, lines.order, lines.x_ref, np.full(lines.order.size, HC_REACH), var=var
     )
@@ -165,6 +176,8 @@ def measure_lamp(flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float
 
 def spacing_at(cavity: Cavity, wave: WaveMap, order: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Distance of the peaks in columns at places of the map."""
+    import numpy as np
+
     lam = wave.wavelength(order, x)
     return np.asarray(lam / cavity.number(lam) / wave.dispersion(order, x))
 
@@ -174,6 +187,9 @@ def find_comb(flux: np.ndarray, var: np.ndarray, cavity: Cavity, wave: WaveMap) 
 
     The map and the cavity give nothing but the rough distance of the peaks.
     """
+    import numpy as np
+    from apero_kernels.comb import find_peaks
+
     every = np.repeat(np.arange(wave.norders), 2)
     ends = spacing_at(cavity, wave, every, np.tile([0.0, float(wave.nx)], wave.norders))
     valley = int(np.ceil(0.5 * ends.max())) + 1
@@ -204,6 +220,8 @@ def measure_comb(
     most_px
         A peak farther than this from its prediction is noise.
     """
+    import numpy as np
+
     spacing = spacing_at(cavity, wave, lines.order, lines.x_ref)
     height = _filled(lines.order, lines.x_ref, lines.amplitude)
     near, ratio = _neighbours(lines.order, lines.x_ref, height, spacing)
@@ -220,6 +238,8 @@ def predict_comb(cavity: Cavity, wave: WaveMap, known: Lines | None = None) -> L
     known
         Earlier measurement, whose amplitudes are carried over by order and number.
     """
+    import numpy as np
+
     orders, numbers = [], []
     every = np.arange(wave.norders)
     low = cavity.number(wave.wavelength(every, np.full(wave.norders, float(EDGE))))
@@ -253,6 +273,9 @@ def _fit(
     ratio: np.ndarray,
     spacing: np.ndarray,
 ) -> tuple[Lines, np.ndarray]:
+    import numpy as np
+    from apero_kernels.comb import fit_comb
+
     fit, errors, _, used = fit_comb(flux, var, lines.order, start, near, ratio, FP_REACH * spacing)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = fit[:, 0] / errors[:, 0]
@@ -277,6 +300,8 @@ def _neighbours(
     order: np.ndarray, x: np.ndarray, height: np.ndarray, spacing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places and relative heights of the peaks before and behind; a missing one is put where it should be."""
+    import numpy as np
+
     near = np.stack([x - spacing, x + spacing], axis=1)
     ratio = np.ones((x.size, 2))
     for side, step in ((0, -1), (1, 1)):
@@ -293,6 +318,8 @@ def _neighbours(
 
 def _filled(order: np.ndarray, x: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Amplitudes with gaps closed by straight lines along each order; 1 throughout an order without any."""
+    import numpy as np
+
     out = np.ones(x.size)
     for o in np.unique(order):
         rows = np.flatnonzero(order == o)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.polynomial import chebyshev
-
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_cavity import C_MS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from apero_dask.instruments import Instrument
     from apero_dask.recipes.context import RecipeContext
 
@@ -40,15 +39,23 @@ class WaveMap:
 
     def image(self) -> np.ndarray:
         """float64[order, x]: wavelength at every pixel centre."""
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
         u = 2.0 * np.arange(self.nx) / self.nx - 1.0
         return np.asarray(chebyshev.chebval(u, self.coefficients.T))
 
     def wavelength(self, order: np.ndarray, x: np.ndarray) -> np.ndarray:
         """nm at columns `x` of orders `order`, float64[n]."""
+        import numpy as np
+
         return _series(self.coefficients, order, 2.0 * np.asarray(x) / self.nx - 1.0)
 
     def dispersion(self, order: np.ndarray, x: np.ndarray) -> np.ndarray:
         """nm per column, float64[n]."""
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
         slopes = chebyshev.chebder(self.coefficients, axis=1) * (2.0 / self.nx)
         return _series(slopes, order, 2.0 * np.asarray(x) / self.nx - 1.0)
 
@@ -61,6 +68,9 @@ class WaveMap:
 
         Newton steps from a straight line.
         """
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
         order, wave = np.asarray(order), np.asarray(wave, dtype=np.float64)
         every = np.arange(self.norders)
         ends = [self.wavelength(every, np.full(self.norders, x)) for x in (0.0, float(self.nx))]
@@ -79,6 +89,8 @@ class WaveMap:
 
 def _series(coefficients: np.ndarray, order: np.ndarray, u: np.ndarray) -> np.ndarray:
     """Clenshaw sum of a series per point."""
+    import numpy as np
+
     c = coefficients[np.asarray(order)]
     b1, b2 = np.zeros(np.shape(u)), np.zeros(np.shape(u))
     for k in range(c.shape[1] - 1, 0, -1):
@@ -88,6 +100,8 @@ def _series(coefficients: np.ndarray, order: np.ndarray, u: np.ndarray) -> np.nd
 
 def first_guess(instrument: Instrument, fibre: str) -> WaveMap:
     """Shipped first guess of a fibre."""
+    import numpy as np
+
     rows = {int(r["echelle"]): r for r in instrument.table("wave") if r["fibre"] == fibre}
     terms = sum(name.startswith("c") and name.endswith("_nm") for name in next(iter(rows.values())))
     series = [[float(rows[m][f"c{j}_nm"]) for j in range(terms)] for m in instrument.echelle]
@@ -96,6 +110,8 @@ def first_guess(instrument: Instrument, fibre: str) -> WaveMap:
 
 def coefficient_columns(wave: WaveMap) -> dict[str, np.ndarray]:
     """Columns of COEFF_TABLE: ORDER, COEFFS_0, COEFFS_1, ..."""
+    import numpy as np
+
     found = {"ORDER": np.arange(wave.norders, dtype=np.int64)}
     for j in range(wave.degree + 1):
         found[f"COEFFS_{j}"] = np.ascontiguousarray(wave.coefficients[:, j])
@@ -110,6 +126,8 @@ def map_of(columns: Mapping[str, Any], instrument: Instrument, name: str) -> Wav
     DataError
         No coefficients, another number of orders, or values that are not finite.
     """
+    import numpy as np
+
     terms = 0
     while f"COEFFS_{terms}" in columns:
         terms += 1

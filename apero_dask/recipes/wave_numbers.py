@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_cavity import C_MS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from apero_dask.recipes.wave_cavity import Cavity
     from apero_dask.recipes.wave_lines import Lines
     from apero_dask.recipes.wave_maps import WaveMap
@@ -75,6 +75,8 @@ def number_peaks(lines: Lines, wave: WaveMap, cavity: Cavity) -> tuple[Lines, Nu
     errors of up to half a number in most orders, because N differs between orders by a factor of two: the e
     with the smallest sum over all orders is taken.
     """
+    import numpy as np
+
     lam = wave.wavelength(lines.order, lines.x)
     with np.errstate(invalid="ignore"):
         q = cavity.number(lam)
@@ -115,6 +117,8 @@ def number_peaks(lines: Lines, wave: WaveMap, cavity: Cavity) -> tuple[Lines, Nu
 
 def _count(q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Integers that follow `q` of one order, q minus them, and which peaks belong to the sequence."""
+    import numpy as np
+
     circle = np.exp(2j * np.pi * q)
     total = np.concatenate([[0.0], np.cumsum(circle)])
     k = np.arange(q.size)
@@ -132,6 +136,8 @@ def _count(q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _first_numbers(fraction: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, Numbering]:
     """Integers to add to the counts of the orders, from the fractions left at middle numbers `middle`."""
+    import numpy as np
+
     trial = np.arange(-RANGE, RANGE + 0.5 * STEP, STEP)
     left = fraction[None, :] + trial[:, None] * middle[None, :]
     left -= np.rint(left)

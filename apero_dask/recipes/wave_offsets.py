@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from apero_kernels.comb import find_peaks
-
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_lines import measure_lamp, predict_catalogue
 from apero_dask.recipes.wave_maps import WaveMap
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from apero_dask.recipes.wave_catalogue import Catalogue
     from apero_dask.recipes.wave_lines import Lines
 
@@ -37,6 +36,9 @@ def bulk_offset(flux: np.ndarray, var: np.ndarray, lines: Lines) -> float:
     DataError
         No displacement stands out.
     """
+    import numpy as np
+    from apero_kernels.comb import find_peaks
+
     order, start, _ = find_peaks(flux, var, least=SIGNIFICANCE, valley=4, share=0.0)
     distance = []
     for o in np.unique(order):
@@ -75,6 +77,8 @@ def displaced_map(
     The displacement is a polynomial of total degree 3 in column and order, fitted robustly (iteratively
     reweighted as in Chebyshev fits) to the isolated lines.
     """
+    import numpy as np
+
     every = predict_catalogue(catalogue, guess)
     bulk = bulk_offset(flux, var, every)
     lines = predict_catalogue(catalogue, guess, blends=False)
@@ -99,6 +103,8 @@ def displaced_map(
 
 
 def _terms(wave: WaveMap, order: np.ndarray, x: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     u = 2.0 * x / wave.nx - 1.0
     # Wavelength, not the index: the same place on the detector for instruments with gaps between orders.
     middle = wave.wavelength(np.arange(wave.norders), np.full(wave.norders, wave.nx / 2.0))
@@ -113,6 +119,8 @@ def _surface(
     wave: WaveMap, order: np.ndarray, x: np.ndarray, shift: np.ndarray, sigma: np.ndarray
 ) -> np.ndarray:
     """Coefficients of a robust fit; errors of the catalogue (0.02 px) are added to those of the centres."""
+    import numpy as np
+
     terms = _terms(wave, order, x)
     error = np.hypot(sigma, 0.02)
     weight = np.ones(x.size)
@@ -134,11 +142,15 @@ def _surface(
 
 
 def _evaluate(wave: WaveMap, surface: np.ndarray, order: np.ndarray, x: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     return np.asarray(_terms(wave, order, x) @ surface)
 
 
 def _shifted(wave: WaveMap, surface: np.ndarray) -> WaveMap:
     """Map whose wavelength at x is that of `wave` at x minus the displacement."""
+    import numpy as np
+
     count = 4 * (wave.degree + 1)
     u = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     x = np.tile(0.5 * wave.nx * (1.0 + u), wave.norders)

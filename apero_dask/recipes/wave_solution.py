@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from apero_kernels.polynomial import fit_chebyshev
+from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_anchor import (
@@ -31,6 +29,9 @@ from apero_dask.recipes.wave_lines import (
 from apero_dask.recipes.wave_maps import WaveMap
 from apero_dask.recipes.wave_numbers import Numbering, number_peaks
 from apero_dask.recipes.wave_offsets import displaced_map
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CUT = 5.0  # sigma at which a peak loses half of its weight
 FLOOR = 4e-4  # px (1 m/s): error of a centre beyond photons
@@ -110,6 +111,9 @@ def fit_orders(lines: Lines, start: WaveMap, cavity: Cavity) -> tuple[WaveMap, n
     centres.  A fit common to all orders (m L as a function of x and 1/m) is no better on detectors whose
     orders differ by more than such a smooth function, as measured maps of SPIRou do.
     """
+    import numpy as np
+    from apero_kernels.polynomial import fit_chebyshev
+
     series = start.coefficients.copy()
     error, scale = np.full(start.norders, np.nan), np.full(start.norders, np.nan)
     grid = np.arange(0.0, start.nx, 8.0)
@@ -164,6 +168,8 @@ class _Fibre:
 
 
 def _begin(name: str, spectra: LampSpectra, guess: WaveMap, cavity: Cavity, catalogue: Catalogue) -> _Fibre:
+    import numpy as np
+
     try:
         start, offset = displaced_map(spectra.hc, spectra.hc_variance, guess, catalogue)
         found = find_comb(spectra.fp, spectra.fp_variance, cavity, start)
@@ -216,6 +222,8 @@ def solve_reference(
     DataError
         Lamps not recognised, peaks that cannot be numbered, too few lines.
     """
+    import numpy as np
+
     fibres = {name: _begin(name, s, guesses[name], cavity, catalogue) for name, s in spectra.items()}
     tied = [fibres[name] for name in anchors]
     _agree(fibres)
@@ -311,6 +319,8 @@ def _solution(
     correction: Correction | None,
     reference: Anchors | None,
 ) -> Solution:
+    import numpy as np
+
     done = {}
     for name, f in fibres.items():
         velocity, sigma = residuals(f.hc, f.wave)

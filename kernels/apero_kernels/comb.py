@@ -125,7 +125,8 @@ def find_peaks(
     # Peaks are at least two pixels apart.
     size = spectra.shape[0] * (spectra.shape[1] // 2 + 1)
     order, start, height = np.empty(size, np.int64), np.empty(size), np.empty(size)
-    total = _find_peaks(*_plain(spectra, var), float(least), int(valley), float(share), order, start, height)
+    flux, noise = _plain(spectra, var)
+    total = _find_peaks(flux, noise, float(least), int(valley), float(share), order, start, height)
     return order[:total], start[:total], height[:total]
 
 
@@ -362,6 +363,7 @@ def fit_comb(
     check_float("ratio", ratio, 2, (order.size, 2))
     parameters, errors = np.empty((order.size, 4)), np.empty((order.size, 4))
     quality, used = np.empty(order.size), np.empty(order.size, np.int64)
-    numbers = _plain(start, near, ratio, reach)
-    _fit_comb(*_plain(spectra, var), np.ascontiguousarray(order), *numbers, parameters, errors, quality, used)
+    flux, noise, at, beside, ratios, half = _plain(spectra, var, start, near, ratio, reach)
+    rows = np.ascontiguousarray(order)
+    _fit_comb(flux, noise, rows, at, beside, ratios, half, parameters, errors, quality, used)
     return parameters, errors, quality, used
