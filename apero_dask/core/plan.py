@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from apero_dask.core.declare import OptionValue, Recipe
 from apero_dask.core.errors import Finding
 from apero_dask.core.frames import RawFrame
-from apero_dask.core.ids import digest
+from apero_dask.core.ids import canonical_json, text_digest
 from apero_dask.core.outcome import State
 from apero_dask.core.products import KINDS, Life, folder
 
@@ -25,6 +26,12 @@ STORED = "stored"
 def ending(kind: str, fibre: str = "", mask: str = "") -> str:
     """What follows the stem in the file name of a product kind (not of those named after an object)."""
     return KINDS[kind].file_name("", fibre, mask)
+
+
+@cache
+def _endings(kind: str, fibres: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Tree, with ``/``, and endings of the files of one frame."""
+    return ("tmp/" if kind == "PP" else "reduced/"), tuple(ending(kind, fibre) for fibre in fibres)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,10 @@ class Inputs(NamedTuple):
             return [f"raw/{frame.path}" for frame in self.frames]
         if not self.frames:
             return list(self.others)
-        tree = "tmp" if self.kind == "PP" else "reduced"
-        endings = [ending(self.kind, fibre) for fibre in self.fibres]
-        return [
-            f"{tree}/{frame.obs_dir}/{frame.identifier}{end}" for frame in self.frames for end in endings
-        ] + list(self.others)
+        tree, ends = _endings(self.kind, self.fibres)
+        found = [f"{tree}{frame.obs_dir}/{frame.identifier}{end}" for frame in self.frames for end in ends]
+        found += self.others
+        return found
 
     def by_producer(self) -> Iterator[tuple[str, list[str]]]:
         """(producer, its paths) of every frame and every further file."""
@@ -214,24 +220,22 @@ class Task:
             return [frame.identifier for frame in self.inputs[0].frames]
         return [self.stem]
 
-    def identity(self) -> str:
+    def identity(self, paths: Sequence[Sequence[str]] | None = None) -> str:
         """Run identity: what makes two runs the same, whatever id or host they run under.
 
-        Recipe, tier, variant (pass), night or object, sorted planned inputs and every option that
-        changes the result.
+        Digest of recipe, tier, variant (pass), night, object, sorted planned inputs by argument, mask and
+        every option that changes the result.  ``paths``: those of the inputs, if the caller has them.
         """
-        files = {inputs.argument: sorted(inputs.paths()) for inputs in self.inputs}
-        return digest(
-            [
-                self.step.recipe.name,
-                self.step.tier,
-                self.step.variant,
-                self.obs_dir,
-                self.object,
-                files,
-                self.mask,
-                [list(option) for option in self.options],
-            ]
+        step, quote = self.step, encode_basestring
+        if paths is None:
+            paths = [inputs.paths() for inputs in self.inputs]
+        files = {inputs.argument: sorted(found) for inputs, found in zip(self.inputs, paths, strict=True)}
+        # Canonical JSON put together by hand: this is asked for once per run, and most of it is known.
+        texts = [f"{quote(name)}:[{','.join(map(quote, files[name]))}]" for name in sorted(files)]
+        options = canonical_json([list(option) for option in self.options]) if self.options else "[]"
+        return text_digest(
+            f"[{quote(step.recipe.name)},{quote(step.tier)},{quote(step.variant)},{quote(self.obs_dir)},"
+            f"{quote(self.object)},{{{','.join(texts)}}},{quote(self.mask)},{options}]"
         )
 
     def producers(self) -> list[str]:

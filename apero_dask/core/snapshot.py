@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.outcome import Marker, OutputRecord, State
 from apero_dask.core.products import KINDS
+
+_DATABASES = {key: kind.database for key, kind in KINDS.items() if kind.database}
 
 Outputs = dict[str, tuple[Marker, OutputRecord]]
 
@@ -32,6 +35,11 @@ class Snapshot:
     files: Mapping[str, str] = field(default_factory=dict)
     """Content digest of further files that runs may read: products without a marker by path, calibrations
     named on a recipe line by their name as written.  A run that reads an unknown file is never skipped."""
+    _calibrations: list[Marker] = field(default_factory=list, repr=False, compare=False)
+    _by_kind: dict[str, list[tuple[Marker, OutputRecord]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Passed and intact telluric products."""
 
     @classmethod
     def of(
@@ -53,10 +61,24 @@ class Snapshot:
         bad = frozenset(damaged)
         table = {marker.identity: marker for marker in markers}
         outputs: Outputs = {}
-        for marker in table.values():
-            for output in marker.outputs:
-                if output.path not in bad:
-                    outputs[output.path] = (marker, output)
+        calibrations: list[Marker] = []
+        by_kind: dict[str, list[tuple[Marker, OutputRecord]]] = {}
+        with collector_paused():
+            for marker in table.values():
+                passed = marker.state is State.DONE
+                calibrates = False
+                for output in marker.outputs:
+                    database = _DATABASES.get(output.kind)
+                    calibrates = calibrates or database == "calib"
+                    if output.path in bad:
+                        continue
+                    pair = outputs[output.path] = (marker, output)
+                    if passed and database == "tellu":
+                        by_kind.setdefault(output.kind, []).append(pair)
+                if passed and calibrates:
+                    calibrations.append(marker)
+            for pairs in by_kind.values():
+                pairs.sort(key=lambda pair: (pair[0].obs_dir, pair[0].time, pair[0].stem, pair[1].path))
         return cls(
             markers=table,
             damaged=bad,
@@ -66,6 +88,8 @@ class Snapshot:
             tree=tree,
             outputs=outputs,
             files=dict(files or {}),
+            _calibrations=sorted(calibrations, key=lambda m: (m.obs_dir, m.time, m.identity)),
+            _by_kind=by_kind,
         )
 
     def has(self, path: str) -> bool:
@@ -87,19 +111,8 @@ class Snapshot:
 
     def calibrations(self) -> list[Marker]:
         """Markers of passed runs that made a calibration, in a fixed order."""
-        wanted = {key for key, kind in KINDS.items() if kind.database == "calib"}
-        found = [
-            m
-            for m in self.markers.values()
-            if m.state is State.DONE and any(o.kind in wanted for o in m.outputs)
-        ]
-        return sorted(found, key=lambda m: (m.obs_dir, m.time, m.identity))
+        return self._calibrations
 
     def of_kind(self, kind: str) -> list[tuple[Marker, OutputRecord]]:
-        """Passed and intact products of one kind in canonical order (night, time, stem, path)."""
-        found = [
-            (marker, output)
-            for marker, output in self.outputs.values()
-            if output.kind == kind and marker.state is State.DONE
-        ]
-        return sorted(found, key=lambda pair: (pair[0].obs_dir, pair[0].time, pair[0].stem, pair[1].path))
+        """Passed and intact telluric products of one kind in canonical order (night, time, stem, path)."""
+        return self._by_kind.get(kind, [])

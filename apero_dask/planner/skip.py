@@ -12,6 +12,8 @@ from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.planner.catalogue import DEFAULT, GIVEN
 
+Expected = tuple[tuple[str, ...], str, tuple[str, str] | None]
+"""(kinds, fibre, (source, content)) of a choice; None where it is not known before running."""
 MODEL = "model"
 """Argument of the telluric fits that takes the residual model."""
 
@@ -54,6 +56,8 @@ class Skipper:
     stale: int = 0
     _predicted: dict[int, tuple[str, str] | None] = field(default_factory=dict)
     _contents: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    _expected: dict[int, list[Expected]] = field(default_factory=dict)
+    """What runs with the same selections would choose now, by the identity of the selections."""
 
     def wanted(self, skip: bool, marker: Marker | None) -> bool:
         """Whether a finished run may be skipped: its switch, or the same interrupted invocation."""
@@ -77,10 +81,11 @@ class Skipper:
             return
         if not task.step.skip and not self.resume:
             return
-        marker = self.snapshot.markers.get(task.identity())
+        paths = [inputs.paths() for inputs in task.inputs]
+        marker = self.snapshot.markers.get(task.identity(paths))
         if marker is None or not self.wanted(task.step.skip, marker) or not self.usable(marker):
             return
-        changed = self.changed_inputs(task, dict(marker.inputs))
+        changed = self.changed_inputs(task, dict(marker.inputs), paths)
         same, only_choice = self.choices_unchanged(task, marker)
         if same and not changed:
             self.accept(task, marker, State.SKIPPED_EXISTS)
@@ -105,38 +110,47 @@ class Skipper:
             task.marker = found[0].identity
             self.markers[task.key] = found[0]
 
-    def changed_inputs(self, task: Task, recorded: dict[str, str]) -> set[str]:
+    def changed_inputs(self, task: Task, recorded: dict[str, str], paths: list[list[str]]) -> set[str]:
         """Arguments with an input other than the finished run saw, or that became usable since."""
-        keep_failed = any(name == "no_in_qc" and value for name, value in task.options)
         changed = set()
-        for inputs in task.inputs:
+        for inputs, found in zip(task.inputs, paths, strict=True):
             if inputs.kind == "RAW":
                 same = all(
                     recorded.get(path) == raw_content(frame.size, frame.digest)
-                    for frame, path in zip(inputs.frames, inputs.paths(), strict=True)
+                    for frame, path in zip(inputs.frames, found, strict=True)
                 )
             else:
-                same = self._files_unchanged(inputs, recorded, keep_failed)
+                same = self._files_unchanged(task, inputs, found, recorded)
             if not same:
                 changed.add(inputs.argument)
         return changed
 
-    def _files_unchanged(self, inputs: Inputs, recorded: dict[str, str], keep_failed: bool) -> bool:
-        for producer, paths in inputs.by_producer():
-            marker = self.markers.get(producer)
-            if marker is None and producer not in (STORED, MISSING):
-                return False
-            used = producer != MISSING
-            if marker is not None and marker.state is not State.DONE:
-                used = keep_failed
-            for path in paths:
-                if not used:
-                    if path in recorded:
-                        return False
-                    continue
-                now = self.snapshot.content(path)
-                if now is None or recorded.get(path) != now:
+    def _files_unchanged(
+        self, task: Task, inputs: Inputs, paths: list[str], recorded: dict[str, str]
+    ) -> bool:
+        content = self.snapshot.content
+        width = len(inputs.fibres) if inputs.frames else 1
+        split = len(inputs.frames)
+        start = 0
+        for number, producer in enumerate(inputs.producers):
+            end = start + (width if number < split else 1)
+            used = True
+            if producer == MISSING:
+                used = False
+            elif producer != STORED:
+                marker = self.markers.get(producer)
+                if marker is None:
                     return False
+                if marker.state is not State.DONE:
+                    used = any(name == "no_in_qc" and value for name, value in task.options)
+            for path in paths[start:end]:
+                before = recorded.get(path)
+                if before is None or not used:
+                    if used or before is not None:
+                        return False
+                elif before != content(path):
+                    return False
+            start = end
         return True
 
     # -- choices ----------------------------------------------------------------------------
@@ -178,13 +192,19 @@ class Skipper:
 
     def choices_unchanged(self, task: Task, marker: Marker) -> tuple[bool, bool]:
         """Whether every choice would be the recorded one, and whether only choices differ."""
+        expected = self._expected.get(id(task.selections))
+        if expected is None:
+            expected = self._expected[id(task.selections)] = [
+                (s.kinds, s.fibre + s.applies_to, self.predicted(s)) for s in task.selections
+            ]
+        if _as_expected(expected, marker.choices):
+            return True, True
         recorded: dict[tuple[tuple[str, ...], str], ChoiceRecord] = {
             (choice.kinds, choice.fibre): choice for choice in marker.choices
         }
         same = True
-        for selection in task.selections:
-            now = self.predicted(selection)
-            choice = recorded.get((selection.kinds, selection.fibre + selection.applies_to))
+        for kinds, fibre, now in expected:
+            choice = recorded.get((kinds, fibre))
             if now is None or choice is None:
                 return False, False
             source, content = now
@@ -224,6 +244,18 @@ class Skipper:
         if now == dict(marker.inputs):
             node.state, node.marker = State.SKIPPED_EXISTS, marker.identity
             self.markers[node.key] = marker
+
+
+def _as_expected(expected: list[Expected], choices: tuple[ChoiceRecord, ...]) -> bool:
+    """Whether the recorded choices are those expected, in the same order: the usual case, found quickly."""
+    if len(expected) != len(choices):
+        return False
+    for (kinds, fibre, now), choice in zip(expected, choices, strict=True):
+        if now is None or choice.source != now[0] or choice.content != now[1]:
+            return False
+        if choice.kinds != kinds or choice.fibre != fibre:
+            return False
+    return True
 
 
 def mark_skipped(

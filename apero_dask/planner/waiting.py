@@ -42,7 +42,8 @@ def add_order_nodes(draft: Draft, asked: Sequence[RunFileRequest], requests: Seq
                     model.after = nodes[-1].key
         waiting += [task.key for task in request.tasks]
         waiting += [key for key in mine if key.endswith(f"-{request.number:05d}")]
-        read |= _stored_reads(draft, request)
+        if request is not requests[-1]:
+            read |= _stored_reads(draft, request)
         models.update((path, key) for key, path in mine.items())
         if request.tasks:
             before = kind

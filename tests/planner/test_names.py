@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from apero_dask.core.ids import digest
 from apero_dask.core.plan import Plan
+from apero_dask.core.snapshot import Snapshot
 from tests.planner.planning import plan, run, runs
 
 KEY = re.compile(r"\d{5}\.\d{2}[a-z]?\.\d{5}")
@@ -252,3 +255,27 @@ def test_identity_does_not_depend_on_the_id() -> None:
     one = {task.identity() for task in plan("id1 = calib_seq").tasks}
     other = {task.identity() for task in plan("id77 = calib_seq").tasks}
     assert one == other
+
+
+def test_identity_is_the_digest_of_what_makes_a_run(limited: Plan) -> None:
+    name = "2320031o_pp_e2dsff_tcorr_AB.fits"
+    lines = plan(
+        f"id1 = cal_ccf_spirou.py 2018-09-25 {name} --mask gl699.mas --rv -110.5 --width 20",
+        snapshot=Snapshot.of(masks=["gl699.mas"], listing={"reduced/2018-09-25": [name]}),
+    )
+    odd = replace(limited.tasks[0], obs_dir='2018 "a\\b\u00e9\u2028', object="tab\t", mask="\x01")
+    tasks = [*limited.tasks, *plan("id1 = calib_seq").tasks, *lines.tasks, odd]
+    assert any(task.options for task in tasks)
+    for task in tasks:
+        expected = [
+            task.step.recipe.name,
+            task.step.tier,
+            task.step.variant,
+            task.obs_dir,
+            task.object,
+            {inputs.argument: sorted(inputs.paths()) for inputs in task.inputs},
+            task.mask,
+            [list(option) for option in task.options],
+        ]
+        assert task.identity() == digest(expected)
+        assert task.identity([inputs.paths() for inputs in task.inputs]) == digest(expected)
