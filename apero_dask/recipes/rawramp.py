@@ -215,6 +215,7 @@ def correct_ramp(ramp: Ramp, assets: DetectorAssets, instrument: Instrument) -> 
     # Reference rows see no light: with them the series would begin and end with a step.
     inner = slope[border:-border]
     usable, level = unlit_columns(inner, n, dark, border, sigma=sigma, block_rows=UNLIT_BLOCK)
+    without_light = bool(usable.mean() > UNLIT_FRACTION)
     common, own = row_offsets(
         inner,
         usable,
@@ -222,8 +223,11 @@ def correct_ramp(ramp: Ramp, assets: DetectorAssets, instrument: Instrument) -> 
         sigma=sigma,
         level=level,
         block_rows=UNLIT_BLOCK,
-        highpass=0 if usable.mean() > UNLIT_FRACTION else HIGHPASS_ROWS,
+        highpass=0 if without_light else HIGHPASS_ROWS,
         dark=dark,
+        # A comb that leaks into dark fibres is far below the noise of a pixel, its columns look unlit; in the
+        # mean of an amplifier it would be taken for noise and out of itself.
+        per_amplifier=without_light,
     )
     subtract_rows(inner, common, own, inner)
     slope -= slope.dtype.type(side_level(slope, border))
