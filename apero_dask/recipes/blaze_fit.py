@@ -210,4 +210,4 @@ def _soft(z: np.ndarray, used: np.ndarray) -> np.ndarray:
             scale[o] = max(1.4826 * float(np.median(np.abs(z[o][used[o]]))), 1e-12)
     k = np.exp(-0.5 * CUT**2)
     n = (1.0 - k) * np.exp(-0.5 * np.square(z / scale[:, None]))
-    return n / (k + n)
+    return np.asarray(n / (k + n))

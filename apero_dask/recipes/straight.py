@@ -280,7 +280,7 @@ def _neighbours(shape: np.ndarray, usable: np.ndarray, columns: np.ndarray) -> n
     mean = (summed[:, high] - summed[:, low]) / np.maximum(number, 1)
     if counted[-1]:
         mean[:, number == 0] = summed[:, -1:] / counted[-1]
-    return mean
+    return np.asarray(mean)
 
 
 @dataclass(frozen=True, slots=True)

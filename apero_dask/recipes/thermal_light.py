@@ -103,14 +103,14 @@ def smooth_thermal(flux: np.ndarray, variance: np.ndarray, blaze: np.ndarray) ->
         if float(np.mean(np.square(smooth[usable]))) > STRUCTURE_CHI * noise:
             model[o] += smooth
         model[o, ~np.isfinite(blaze[o])] = np.nan
-    return np.maximum(model, 0.0)
+    return np.asarray(np.maximum(model, 0.0))
 
 
 def _good(z2: np.ndarray) -> np.ndarray:
     import numpy as np
 
     g = (1.0 - FOREIGN) * np.exp(-0.5 * np.minimum(z2, 700.0))
-    return g / (g + FOREIGN)
+    return np.asarray(g / (g + FOREIGN))
 
 
 def measured_strength(

@@ -1,0 +1,149 @@
+"""Merges the orders of a spectrum into one, on a grid of constant wavelength or of constant velocity step.
+
+Heavy imports happen inside the functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.fitswriter import Table
+
+SPEED_OF_LIGHT_KMS = 299792.458
+FIRST_NM, LAST_NM = 965.0, 2500.0
+STEP_NM = 0.005
+STEP_KMS = 1.0
+BLAZE_LIMIT = 0.2
+"""Pixels with less than this part of the largest blaze of their order take no part."""
+EDGE = 60
+"""Pixels at each end of an order that take no part."""
+TAPER_SIGMA = 20.0
+"""px; weights fall to 0 towards what takes no part as a Gaussian does."""
+VALID = 0.9
+"""Share of valid pixels around a grid point below which an order adds nothing there."""
+DEGREE = 5
+
+
+def wave_grid(kind: str) -> np.ndarray:
+    """Wavelengths of a merged spectrum, float64[i], nm.
+
+    ``wave``: constant step; ``velocity``: lam0 exp(i dv / c).
+
+    Raises
+    ------
+    ValueError
+        Another kind.
+    """
+    import numpy as np
+
+    if kind == "wave":
+        count = round((LAST_NM - FIRST_NM) / STEP_NM) + 1
+        return FIRST_NM + STEP_NM * np.arange(count)
+    if kind == "velocity":
+        count = int(np.floor(np.log(LAST_NM / FIRST_NM) * SPEED_OF_LIGHT_KMS / STEP_KMS))
+        return np.asarray(FIRST_NM * np.exp(np.arange(count) * STEP_KMS / SPEED_OF_LIGHT_KMS))
+    raise ValueError(f"kind: {kind!r}, expected wave or velocity")
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One merged spectrum; arrays are float64[grid point]."""
+
+    wavelength: np.ndarray
+    """Vacuum nm."""
+    flux: np.ndarray
+    """Flux over blaze; NaN where no order reaches."""
+    error: np.ndarray
+    """Of the flux; neighbouring points are correlated by the interpolation."""
+    weight: np.ndarray
+    """Sum of the tapered blazes, electrons."""
+
+
+def merge(
+    flux: np.ndarray, variance: np.ndarray, blaze: np.ndarray, wave: np.ndarray, grid: np.ndarray
+) -> Merged:
+    """Merge the orders of a flat-fielded spectrum.
+
+    Parameters
+    ----------
+    flux, variance, blaze : float64[order, x]
+        Electrons, electrons^2, electrons; NaN = no information.
+    wave : float64[order, x]
+        Vacuum nm, rising along an order.
+    grid : float64[point]
+        Rising wavelengths, nm.
+
+    Notes
+    -----
+    Sum of the tapered fluxes over sum of the tapered blazes: orders count with their blaze, close to inverse
+    variance for light limited by photons.  The flux is interpolated by a spline of degree 5 through its
+    finite pixels, blaze, variance and validity by straight lines; a point counts where the validity is above
+    0.9, which keeps holes open.
+    """
+    import numpy as np
+    from scipy.interpolate import make_interp_spline
+    from scipy.ndimage import gaussian_filter1d
+
+    above, below, squares = (np.zeros(grid.size) for _ in range(3))
+    nx = flux.shape[1]
+    for f, v, b, w in zip(flux, variance, blaze, wave, strict=True):
+        usable = np.isfinite(f) & (v > 0.0) & np.isfinite(b) & np.isfinite(w)
+        if not usable.any():
+            continue
+        usable &= b > BLAZE_LIMIT * np.nanmax(b)
+        usable[:EDGE] = False
+        usable[nx - EDGE :] = False
+        if np.count_nonzero(usable) <= DEGREE:
+            continue
+        taper = gaussian_filter1d(usable.astype(float), TAPER_SIGMA, truncate=3.0, mode="constant")
+        taper = (taper - taper.min()) / max(float(taper.max() - taper.min()), 1e-12)
+        at = w[usable]
+        first, end = np.searchsorted(grid, at[0], "left"), np.searchsorted(grid, at[-1], "right")
+        points = grid[first:end]
+        valid = np.interp(points, w[np.isfinite(w)], usable[np.isfinite(w)].astype(float)) > VALID
+        spline = make_interp_spline(at, (f * taper)[usable], k=DEGREE)
+        weight = np.interp(points, at, (b * taper)[usable])
+        above[first:end] += np.where(valid, spline(points), 0.0)
+        below[first:end] += np.where(valid, weight, 0.0)
+        squares[first:end] += np.where(valid, np.interp(points, at, (v * taper * taper)[usable]), 0.0)
+    lit = below > 0.0
+    safe = np.where(lit, below, 1.0)
+    return Merged(
+        grid,
+        np.where(lit, above / safe, np.nan),
+        np.where(lit, np.sqrt(squares) / safe, np.nan),
+        np.where(lit, below, 0.0),
+    )
+
+
+def merged_table(merged: Merged, name: str) -> Table:
+    """Product table of a merged spectrum."""
+    from apero_dask.io.fitswriter import Table
+
+    return Table(
+        name,
+        {
+            "wavelength": merged.wavelength,
+            "flux": merged.flux,
+            "eflux": merged.error,
+            "weight": merged.weight,
+        },
+        units={"wavelength": "nm", "weight": "electron"},
+    )
+
+
+def merged_cards(kind: str) -> dict[str, Any]:
+    """Header cards of a merged spectrum; ``kind`` as in :func:`wave_grid`."""
+    return {
+        "S1DWAVE0": (FIRST_NM, "[nm] first wavelength"),
+        "S1DWAVE1": (LAST_NM, "[nm] last wavelength"),
+        "S1DWAVEK": (kind, "step of the grid"),
+        "S1DBWAVE": (STEP_NM, "[nm] step in wavelength"),
+        "S1DBVELO": (STEP_KMS, "[km/s] step in velocity"),
+        "S1DSMOOT": (TAPER_SIGMA, "[px] taper of the orders"),
+        "S1DBLAZT": (BLAZE_LIMIT, "blaze below this part of its maximum is left out"),
+    }
