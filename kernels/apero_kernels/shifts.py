@@ -10,14 +10,10 @@ import numpy as np
 
 from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_integer
+from apero_kernels.fine import TAPS, derivative_weights, interpolation_weights, phase_weights
 
 HALF_X, HALF_Y = 2, 1  # px, window of a peak: neighbours are 5 px away along and 3 px across the dispersion
 FEWEST_PIXELS = 10  # of the 15 in a window
-TAPS = 14  # pixels that enter an interpolated value, along either axis
-PHASES = 256  # places between two pixels for which the weights are tabulated
-CORRELATION = 1.8  # px, of the light: peaks 2.3 px wide at half maximum, seen by pixels, and a little more
-NUGGET = 1e-6
-RAMP = 4  # pixels on either side that enter a derivative
 
 
 @kernel
@@ -53,16 +49,6 @@ def _patch(reference, image, x0, y0, xi, yi, patch, hole):
                     return False
             patch[j, i] = value
     return True
-
-
-@kernel
-def _phase_weights(table, phase, out):
-    # Linear between the phases of the table.
-    place = phase * (table.shape[0] - 1)
-    k = min(int(place), table.shape[0] - 2)
-    share = place - k
-    for i in range(out.shape[0]):
-        out[i] = (1.0 - share) * table[k, i] + share * table[k + 1, i]
 
 
 @kernel
@@ -183,8 +169,8 @@ def _peak_shifts(reference, image, var, affine, systematic, table, ramp, xs, ys,
             continue
         if not np.isfinite(image[yi, xi]) or not _patch(reference, image, x0, y0, xi, yi, patch, hole):
             continue
-        _phase_weights(table, x - xi, weights_x)
-        _phase_weights(table, y - yi, weights_y)
+        phase_weights(table, x - xi, weights_x)
+        phase_weights(table, y - yi, weights_y)
         _sample_window(patch, weights_x, weights_y, lines, window)
         inner_j = TAPS // 2 - 1 + up
         inner_i = TAPS // 2 - 1 + right
@@ -218,40 +204,6 @@ def _peak_shifts(reference, image, var, affine, systematic, table, ramp, xs, ys,
         errors[k, 0] = np.sqrt(unit[2, 2]) / vector[0]
         errors[k, 1] = np.sqrt(unit[3, 3]) / vector[0]
         quality[k] = chi / (n - 4)
-
-
-def _correlation(distance: np.ndarray) -> np.ndarray:
-    return np.exp(-0.5 * (distance / CORRELATION) ** 2)
-
-
-def interpolation_weights(phases: int = PHASES) -> np.ndarray:
-    """Weights of the best linear interpolation of light as smooth as the peaks.
-
-    Returns
-    -------
-    float64[phases + 1, 14]
-        Row k: weights of pixels -6..7 for a place k / phases beyond pixel 0; their sum is 1.
-
-    Notes
-    -----
-    Minimum mean square error for a Gaussian autocorrelation (Wiener 1949; kriging in geostatistics).  Up to
-    0.33 cycles per pixel, the distance of the slices, it displaces a wave by less than 0.001 px; the
-    quadratic spline displaces it by 0.06 px at a quarter of a pixel, which would go into the result.
-    """
-    pixel = np.arange(TAPS) - TAPS // 2 + 1.0
-    place = np.arange(phases + 1) / phases
-    matrix = _correlation(pixel[:, None] - pixel) + NUGGET * np.eye(TAPS)
-    weights = np.linalg.solve(matrix, _correlation(pixel[:, None] - place))
-    return np.ascontiguousarray((weights / weights.sum(axis=0)).T)
-
-
-def derivative_weights() -> np.ndarray:
-    """Weights float64[4] of the differences of pixels 1..4 ahead and behind, as `interpolation_weights`."""
-    pixel = np.arange(-RAMP, RAMP + 1.0)
-    matrix = _correlation(pixel[:, None] - pixel) + NUGGET * np.eye(pixel.size)
-    # d/dp of the correlation of pixel and place p, at p = 0.
-    weights = np.linalg.solve(matrix, _correlation(pixel) * pixel / CORRELATION**2)[RAMP + 1 :]
-    return np.ascontiguousarray(0.5 * weights / np.sum(weights * np.arange(1.0, RAMP + 1)))
 
 
 def peak_shifts(

@@ -6,7 +6,7 @@ import numpy as np
 
 from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_integer
-from apero_kernels.shifts import derivative_weights
+from apero_kernels.fine import derivative_weights
 
 FEWEST_PIXELS = 12  # in a section
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apero_kernels import peaks
+from apero_kernels import fine, peaks
 from apero_kernels import shifts as shifts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +88,7 @@ def test_scores_are_highest_at_the_offset(offset):
 
 def naive_shift(reference, image, var, affine, x0, y0, systematic):
     """The same window by a plain weighted fit, interpolation and derivative by the published weights."""
-    table, ramp = shifts_of.interpolation_weights(65536), shifts_of.derivative_weights()
+    table, ramp = fine.interpolation_weights(65536), fine.derivative_weights()
     x, y = affine[:2] + np.reshape(affine[2:], (2, 2)) @ [x0, y0]
     xi, yi = int(x), int(y)
     wx, wy = table[round((x - xi) * 65536)], table[round((y - yi) * 65536)]
@@ -192,22 +192,6 @@ def test_any_image_gives_a_number_or_nan(image):
     assert (np.isfinite(shifts) == np.isfinite(errors)).all()
     scores = peaks.offset_scores(image, 1.0, x, y, reference[y, x], 2)
     assert ((scores >= 0) & (scores <= 1) | np.isnan(scores)).all()
-
-
-def test_weights_interpolate_and_differentiate():
-    """Weights sum to 1 and follow waves up to 0.33 cycles per pixel to 1 per cent and 1e-3 px."""
-    table = shifts_of.interpolation_weights(64)
-    np.testing.assert_allclose(table.sum(axis=1), 1.0, atol=1e-12)
-    pixel = np.arange(shifts_of.TAPS) - shifts_of.TAPS // 2 + 1
-    for f in (0.05, 0.2, 0.3, 0.33):
-        wave = table @ np.exp(2j * np.pi * f * pixel) / np.exp(2j * np.pi * f * np.arange(65) / 64)
-        assert np.abs(np.angle(wave) / (2 * np.pi * f)).max() < 1e-3
-        assert np.abs(np.abs(wave) - 1).max() < 0.01
-    ramp = shifts_of.derivative_weights()
-    assert abs(2 * ramp @ np.arange(1, 5) - 1) < 1e-12
-    k = np.arange(1, 5)
-    for f in (0.05, 0.2, 0.3):
-        assert abs(2 * ramp @ np.sin(2 * np.pi * f * k) / (2 * np.pi * f) - 1) < 0.03
 
 
 def test_wrong_arguments_are_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apero_kernels import tilt
+from apero_kernels import fine, tilt
 from hypothesis import given, settings
 
 from tests.kernels.cases import arrays
@@ -26,7 +26,7 @@ def slit(shifts, columns=400):
 def naive(row, var, template, first, end):
     x = np.arange(template.size)
     slope = np.full(template.size, np.nan)
-    ramp = tilt.derivative_weights()
+    ramp = fine.derivative_weights()
     inner = slice(4, -4)
     slope[inner] = sum(
         w * (np.roll(template, -k) - np.roll(template, k))[inner] for k, w in enumerate(ramp, 1)
