@@ -71,7 +71,11 @@ def test_messages_name_what_was_left_out(plan: Plan, saved: SavedPlan) -> None:
     assert any(text.startswith("THERMAL") or "THERMAL" in text for text in saved.messages())
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b'{"key":1'), gzip.compress(b"[1]\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b'{"key":1', mtime=0), gzip.compress(b"[1]\n", mtime=0)],
+    ids=["empty", "not compressed", "cut off", "not a plan"],
+)
 def test_a_damaged_plan_is_an_error_in_words(tmp_path: Path, content: bytes) -> None:
     (tmp_path / PLAN_FILE).write_bytes(content)
     if not content:
