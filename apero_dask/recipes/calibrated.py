@@ -27,6 +27,7 @@ HALO_AMPLITUDE = 1.0 / 47.0
 HALO_PRIOR = 0.03  # relative uncertainty of that amplitude
 HALO_SYSTEMATIC = 0.05  # relative error of one measured between the orders: wings of the orders reach there
 HALO_CONTRADICTION = 3.0  # sigma; from there on the frame is believed and not the instrument
+HALO_LARGEST = 3.0  # times that of the instrument; beyond, it is other light that follows the orders
 
 SURFACE_DEGREES = (7, 7)
 SURFACE_BOXES = 24  # boxes along the longer side of the frame
@@ -329,14 +330,17 @@ def measured_halo(
 def combined_halo(measured: float, error: float) -> float:
     """Amplitude to use: that of the instrument and the measured one, each by the inverse of its variance.
 
-    A measured amplitude that contradicts the instrument counts alone.
+    A measured amplitude that contradicts the instrument counts alone, unless no halo can be so strong: the
+    thermal light of a dark frame reaches pixels that are unlit in the flats of the background map.
 
     >>> round(1 / combined_halo(float("nan"), float("inf")), 6)
+    47.0
+    >>> round(1 / combined_halo(0.4, 1e-3), 6)
     47.0
     >>> combined_halo(0.03, 1e-4)
     0.03
     """
-    if not error < HALO_AMPLITUDE:
+    if not error < HALO_AMPLITUDE or not 0.0 <= measured <= HALO_LARGEST * HALO_AMPLITUDE:
         return HALO_AMPLITUDE
     own = (error**2 + (HALO_SYSTEMATIC * measured) ** 2) ** 0.5
     prior = HALO_PRIOR * HALO_AMPLITUDE
