@@ -157,10 +157,6 @@ def combine(
     DataError
         No frame is left, or one is damaged.
     """
-    import numpy as np
-    from apero_kernels.stack import stack_by_rows
-
-    i = ctx.instrument
     files = list(open_frames(ctx, argument))
     dropped: list[str] = []
     if check_alike:
@@ -172,19 +168,47 @@ def combine(
             f"{argument} resembles the others ({', '.join(dropped[:5])}); look at the frames and "
             "reject the bad ones."
         )
-    shape = (i.raw_columns, i.raw_rows)
+    return stacked(files, ctx.instrument, statistic, tuple(dropped))
+
+
+def stacked(
+    files: Sequence[FitsFile],
+    instrument: Instrument,
+    statistic: str = "median",
+    dropped: tuple[str, ...] = (),
+) -> Combined:
+    """Combine preprocessed frames pixel by pixel, a block of rows at a time.
+
+    Parameters
+    ----------
+    files
+        At least one frame.
+    statistic
+        median or mean.
+    dropped
+        Names of frames left out before, for the record.
+
+    Raises
+    ------
+    DataError
+        A frame is damaged.
+    """
+    import numpy as np
+    from apero_kernels.stack import stack_by_rows
+
+    shape = (instrument.raw_columns, instrument.raw_rows)
     image, variance, scatter = (np.empty(shape, np.float32) for _ in range(3))
     stack_by_rows(
         lambda k, first, end: image_rows(files[k], first, end),
         len(files),
         image,
         statistic=statistic,
-        read_var=lambda k, first, end: variance_rows(files[k], first, end, i),
+        read_var=lambda k, first, end: variance_rows(files[k], first, end, instrument),
         out_var=variance,
         out_scatter=scatter,
         block_rows=block_rows(len(files), shape[1]),
     )
-    return Combined(image, variance, scatter, tuple(files), tuple(dropped))
+    return Combined(image, variance, scatter, tuple(files), dropped)
 
 
 def calibrated_frame(ctx: RecipeContext, plane: np.ndarray, factor: float = 1.0) -> np.ndarray:

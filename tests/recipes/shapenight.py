@@ -1,0 +1,160 @@
+"""Fabry-Perot frames of a master night and of one after a thermal cycle, and the shape recipes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from apero_dask.core.work import Calibration
+from apero_dask.io.fits import FitsFile
+from apero_dask.recipes.context import RecipeResult
+from apero_dask.simulator.paint import PhotonTruth
+from apero_dask.simulator.spec import Affine, FrameSpec
+from tests.recipes.calnight import CalNight, calnight, chosen
+from tests.recipes.night import pp_names
+from tests.recipes.runs import MINI
+from tests.recipes.truthcal import truth_set
+
+CYCLE = Affine(6.1, 2.3, 1 + 4.8e-4, 4.0e-5, -5.7e-4, 1 - 6e-6)
+"""Measured motion over one thermal cycle."""
+CYCLE_NIGHT = "2018-10-05"
+SHAPES = (("SHAPEX", ""), ("SHAPEY", ""), ("FPMASTER", ""))
+FIBRES = "ABC"
+
+
+def drifted(
+    night: CalNight, affine: Affine, count: int = 3, first: int = 0, **changes: object
+) -> list[FrameSpec]:
+    """Preprocessed FP_FP frames of another night, ten days later, with a motion of their own."""
+    specs = []
+    for k, spec in enumerate(night.bench.specs("FP_FP")[:count]):
+        moved = replace(
+            spec,
+            identifier=f"{2500001 + first + k}a",
+            obs_dir=CYCLE_NIGHT,
+            index=5000 + first + k,
+            mjd_start=spec.mjd_start + 10.0,
+            mjd_end=spec.mjd_end + 10.0,
+            affine=affine,
+            **changes,
+        )
+        night.bench.write(moved)
+        night.bench.preprocess(moved)
+        (night.bench.root / "raw" / moved.obs_dir / f"{moved.identifier}.fits").unlink()
+        specs.append(moved)
+    return specs
+
+
+@lru_cache
+def cycle_frames(seed: int) -> tuple[FrameSpec, ...]:
+    """Three frames after the thermal cycle."""
+    return tuple(drifted(calnight(seed), CYCLE))
+
+
+def calibrations(seed: int) -> tuple[Calibration, ...]:
+    """What both recipes load: dark and bad pixels as made, traces from truth, displaced first guess."""
+    first_guess = Calibration(("WAVE0",), "", "", "default:WAVE0")
+    return (*calnight(seed).basic(), *truth_set(seed).loc["AB"], first_guess)
+
+
+def reduce_master(seed: int, fp: Sequence[str], **values: object) -> RecipeResult:
+    """Run cal_shape_master on the night of a seed."""
+    night = calnight(seed)
+    first = night.frames("FP_FP", 3)[0]
+    inputs = {"hcfiles": night.names("HCONE_HCONE", 2), "fpfiles": list(fp)}
+    return night.run(
+        "cal_shape_master",
+        "SHAPEM",
+        inputs,
+        SHAPES,
+        first,
+        tier="master",
+        calibrations=calibrations(seed),
+        **values,
+    )
+
+
+@lru_cache
+def master(seed: int) -> tuple[RecipeResult, Calibration]:
+    """Shape master from three frames of the master night and three after the thermal cycle."""
+    night = calnight(seed)
+    result = reduce_master(seed, night.names("FP_FP", 3) + pp_names(cycle_frames(seed)))
+    made = {(output.kind, output.fibre): output.path for output in result.outputs}
+    return result, chosen(made, "SHAPEX", "SHAPEY", "FPMASTER")
+
+
+def reduce_night(seed: int, specs: Sequence[FrameSpec]) -> tuple[RecipeResult, FitsFile]:
+    """Run cal_shape on frames, with the shape master of the seed."""
+    night = calnight(seed)
+    result = night.run(
+        "cal_shape",
+        "SHAPE",
+        {"files": pp_names(tuple(specs))},
+        [("SHAPEL", "")],
+        specs[0],
+        calibrations=(*night.basic(), master(seed)[1]),
+    )
+    return result, FitsFile(night.bench.root / result.outputs[0].path)
+
+
+def frame_error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Errors of the displacement along x and y on a grid over the frame, px, (2, point)."""
+    grid = np.stack(np.meshgrid(np.linspace(0, MINI.nx, 9), np.linspace(0, MINI.ny, 9)), axis=-1).reshape(
+        -1, 2
+    )
+    e = np.asarray(found) - np.asarray(true)
+    return e[:2, None] + e[2:].reshape(2, 2) @ grid.T
+
+
+def relative(affine: Affine, reference: Affine) -> np.ndarray:
+    """Motion of the light from one epoch to another, float64[6]."""
+    m, r = (np.array([[a.a, a.b], [a.c, a.d]]) for a in (affine, reference))
+    turned = m @ np.linalg.inv(r)
+    shift = np.array([affine.dx, affine.dy]) - turned @ [reference.dx, reference.dy]
+    return np.array([*shift, *turned.ravel()])
+
+
+def true_displacement(truth: PhotonTruth, dymap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Displacement along x of the light on every row of the straightened frame that lies in a slit image.
+
+    Returns
+    -------
+    rows : int[row]
+    order : int[row]
+    displacement : float64[row, x], px
+        Against the mean wavelength of A and B at the trace; NaN outside the frame and where the blaze is
+        below a tenth.
+
+    Notes
+    -----
+    On a pixel several slices mix, each a Gaussian seen through the pixel: what counts is their mean offset.
+    """
+    wave = truth.wave_nm[:2].mean(axis=0)
+    slope = np.gradient(wave, axis=1)
+    sigma = np.hypot(truth.slice_sigma_px, 1 / np.sqrt(12))
+    middle = MINI.nx // 2
+    rows, orders, found = [], [], []
+    for f in range(3):
+        for o in range(MINI.norders):
+            # The lit height: slices at +-1.5 of their distance and one standard deviation beyond.
+            half = np.abs(truth.slice_height_px[f, o, :, middle]).max() + sigma
+            centre = truth.trace_px[f, o, middle]
+            for y in range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1):
+                row = y + dymap[y].astype(float)
+                height = row - truth.trace_px[f, o]
+                weight = truth.slice_fraction[0 if f < 2 else 1, o] * np.exp(
+                    -0.5 * ((height - truth.slice_height_px[f, o]) / sigma) ** 2
+                )
+                offset = (weight * truth.slice_offset_px[o][:, None]).sum(axis=0) / weight.sum(axis=0)
+                here = truth.tan_tilt[f, o] * height + offset
+                between = (wave[o] - truth.wave_nm[f, o]) / slope[o]
+                here = here + between
+                seen = (row > 3) & (row < MINI.ny - 4) & (truth.blaze[f, o] > 0.1)
+                here[~seen] = np.nan
+                rows.append(y)
+                orders.append(o)
+                found.append(np.where(seen, here, np.nan))
+    return np.array(rows), np.array(orders), np.array(found)
