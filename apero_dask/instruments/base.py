@@ -86,6 +86,8 @@ class Instrument:
     traced_fibres: tuple[str, ...]
     localised: tuple[str, ...]
     """Fibre groups with a localisation product of their own."""
+    slices: int
+    """Images of one fibre that the slicer puts side by side across the dispersion."""
     latitude: float
     longitude: float
     """East positive."""
@@ -209,6 +211,7 @@ def instrument(name: str) -> Instrument:
         reference_fibres=tuple(fibres["reference"]),
         traced_fibres=tuple(fibres["traced"]),
         localised=tuple(fibres["localised"]),
+        slices=fibres["slices"],
         latitude=site["latitude_deg"],
         longitude=site["longitude_deg"],
         height_m=site["height_m"],

@@ -1,0 +1,261 @@
+"""The image of a sliced fibre across the dispersion: several slices side by side, brighter and fainter ones.
+
+In one column the light of a trace is ``sum over s of a[s] g(y - centre - height[s])`` with a Gaussian g of
+unit sum.  Brightness of the slices changes along the order and from frame to frame; where they lie does not.
+The mean place of the slices is therefore the place of a trace, not its centre of light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from apero_kernels._jit import kernel
+from apero_kernels.contracts import check_float, check_positive
+
+ROOT_TWO_PI = 2.5066282746310002
+
+
+@kernel
+def _window(centre, heights, sigma, wings, rows):
+    low = np.min(heights)
+    high = np.max(heights)
+    first = int(np.ceil(centre + low - wings * sigma))
+    end = int(np.floor(centre + high + wings * sigma)) + 1
+    return max(0, first), min(rows, end), first >= 0 and end <= rows
+
+
+@kernel
+def _model(x, centres, heights, sigmas, shares, fluxes, wings, model):
+    model[:] = 0.0
+    for t in range(centres.shape[0]):
+        if not (np.isfinite(centres[t, x]) and np.isfinite(fluxes[t, x])):
+            continue
+        sigma = sigmas[t, x]
+        first, end, _ = _window(centres[t, x], heights[t, :, x], sigma, wings + 2.0, model.shape[0])
+        for y in range(first, end):
+            for s in range(shares.shape[1]):
+                d = (y - centres[t, x] - heights[t, s, x]) / sigma
+                model[y] += fluxes[t, x] * shares[t, s, x] * np.exp(-0.5 * d * d) / (ROOT_TWO_PI * sigma)
+
+
+@kernel
+def _own_terms(y, t, x, centres, heights, sigmas, shares, fluxes, with_flux, terms):
+    # Derivatives by the amplitudes, by the places, by the width; returns the light of this trace here.
+    slices = shares.shape[1]
+    sigma = sigmas[t, x]
+    light = 0.0
+    wider = 0.0
+    for s in range(slices):
+        d = (y - centres[t, x] - heights[t, s, x]) / sigma
+        g = np.exp(-0.5 * d * d) / (ROOT_TWO_PI * sigma)
+        terms[s] = g
+        if with_flux:
+            part = fluxes[t, x] * shares[t, s, x] * g
+            light += part
+            terms[slices + s] = part * d / sigma
+            wider += part * (d * d - 1.0) / sigma
+    terms[2 * slices] = wider
+    return light
+
+
+@kernel
+def _solve_symmetric(matrix, right, n, inverse, solution):
+    # Inverse and solution of a small positive definite system by Cholesky; False if it is singular.
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            if i == j:
+                if not total > 1e-10 * matrix[i, i]:
+                    return False
+                matrix[i, i] = np.sqrt(total)
+            else:
+                matrix[i, j] = total / matrix[j, j]
+    for c in range(n):
+        for i in range(n):
+            total = 1.0 if i == c else 0.0
+            for k in range(i):
+                total -= matrix[i, k] * inverse[k, c]
+            inverse[i, c] = total / matrix[i, i]
+        for i in range(n - 1, -1, -1):
+            total = inverse[i, c]
+            for k in range(i + 1, n):
+                total -= matrix[k, i] * inverse[k, c]
+            inverse[i, c] = total / matrix[i, i]
+    for i in range(n):
+        solution[i] = 0.0
+        for k in range(n):
+            solution[i] += inverse[i, k] * right[k]
+    return True
+
+
+@kernel
+def _fit_slices(
+    image, base, photon, centres, heights, sigmas, shares, fluxes, wings, fewest,
+    amplitudes, shifts, shift_errors, place_errors, widening, widening_errors, flux_errors,
+):  # fmt: skip
+    rows, columns = image.shape
+    traces, slices, _ = shares.shape
+    most = 2 * slices + 1
+    model = np.empty(rows)
+    terms = np.empty(most)
+    normal = np.empty((most, most))
+    right = np.empty(most)
+    inverse = np.empty((most, most))
+    solution = np.empty(most)
+    for x in range(columns):
+        _model(x, centres, heights, sigmas, shares, fluxes, wings, model)
+        for t in range(traces):
+            amplitudes[t, :, x] = np.nan
+            shifts[t, :, x] = np.nan
+            shift_errors[t, :, x] = np.nan
+            place_errors[t, x] = np.nan
+            widening[t, x] = np.nan
+            widening_errors[t, x] = np.nan
+            flux_errors[t, x] = np.nan
+            if not np.isfinite(centres[t, x]):
+                continue
+            first, end, whole = _window(centres[t, x], heights[t, :, x], sigmas[t, x], wings, rows)
+            # A window cut by the edge of the frame would pull the trace.
+            if not whole:
+                continue
+            with_flux = fluxes[t, x] > 0.0
+            count = most if with_flux else slices
+            used = 0
+            normal[:] = 0.0
+            right[:] = 0.0
+            for y in range(first, end):
+                noise = base[y, x] + photon * max(model[y], 0.0)
+                if not (np.isfinite(image[y, x]) and noise > 0.0):
+                    continue
+                used += 1
+                light = _own_terms(y, t, x, centres, heights, sigmas, shares, fluxes, with_flux, terms)
+                # What other traces send here is not this one's.
+                own = image[y, x] - model[y] + light
+                for i in range(count):
+                    right[i] += terms[i] * own / noise
+                    for j in range(i + 1):
+                        normal[i, j] += terms[i] * terms[j] / noise
+            if used < fewest * (end - first) or used <= count:
+                continue
+            if not _solve_symmetric(normal, right, count, inverse, solution):
+                continue
+            total = 0.0
+            for s in range(slices):
+                amplitudes[t, s, x] = solution[s]
+                for k in range(slices):
+                    total += inverse[s, k]
+            flux_errors[t, x] = np.sqrt(total)
+            if with_flux:
+                total = 0.0
+                for s in range(slices):
+                    shifts[t, s, x] = solution[slices + s]
+                    shift_errors[t, s, x] = np.sqrt(inverse[slices + s, slices + s])
+                    for k in range(slices):
+                        total += inverse[slices + s, slices + k]
+                place_errors[t, x] = np.sqrt(total) / slices
+                widening[t, x] = solution[2 * slices]
+                widening_errors[t, x] = np.sqrt(inverse[2 * slices, 2 * slices])
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStep:
+    """One Gauss-Newton step, with errors (standard deviations) from noise; NaN where it is not determined."""
+
+    amplitudes: np.ndarray
+    """float64[trace, slice, x]: light of every slice."""
+    flux_errors: np.ndarray
+    """float64[trace, x]: of their sum."""
+    shifts: np.ndarray
+    """float64[trace, slice, x]: change of the place of every slice, px."""
+    shift_errors: np.ndarray
+    place_errors: np.ndarray
+    """float64[trace, x]: of the mean of the shifts."""
+    widening: np.ndarray
+    """float64[trace, x]: change of the standard deviation of the slices, px."""
+    widening_errors: np.ndarray
+
+
+def fit_slices(
+    image: np.ndarray,
+    base: np.ndarray,
+    photon: float,
+    centres: np.ndarray,
+    heights: np.ndarray,
+    sigmas: np.ndarray,
+    shares: np.ndarray,
+    fluxes: np.ndarray,
+    *,
+    wings: float = 3.0,
+    fewest: float = 0.8,
+) -> SliceStep:
+    """One Gauss-Newton step of light and place of every slice, and their width, for every trace and column.
+
+    Parameters
+    ----------
+    image : floating[y, x]
+        Columns of a calibrated frame without background; NaN takes no part.
+    base : floating[y, x]
+        Variance without signal; that of the signal, `photon` times the model, comes on top.
+    photon : float
+        Variance per unit of signal.
+    centres : float64[trace, x]
+        Place of the trace, px; NaN = not wanted.
+    heights : float64[trace, slice, x]
+        Places of the slices above it, px.
+    sigmas : float64[trace, x]
+        Standard deviation of a slice, px.
+    shares : float64[trace, slice, x]
+        Parts of the light, sum 1.
+    fluxes : float64[trace, x]
+        Light of the trace; NaN = unknown: then only the amplitudes of slices are found.
+    wings : float
+        Standard deviations of a slice that the window reaches beyond the outer ones.
+    fewest : float
+        Part of the window that must be there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong dtype or shape, a negative `photon`.
+
+    Notes
+    -----
+    Light of all other traces, as far as their fluxes are known, is subtracted first: neighbours overlap.
+    Amplitudes and places are solved for together: one after the other converges in twenty steps, not in two.
+    Slices that are displaced along the dispersion lie at unequal distances where a trace is inclined, so
+    each has a place of its own.
+    """
+    check_float("image", image, 2)
+    check_float("base", base, 2, image.shape)
+    check_float("centres", centres, 2)
+    check_float("shares", shares, 3)
+    check_float("heights", heights, 3, shares.shape)
+    check_positive("wings", wings)
+    for name, values in (("sigmas", sigmas), ("fluxes", fluxes)):
+        check_float(name, values, 2, centres.shape)
+    if centres.shape[1] != image.shape[1] or shares[:, 0].shape != centres.shape:
+        raise ValueError(
+            f"centres: shape {centres.shape}, shares: shape {shares.shape}; expected {image.shape[1]} "
+            "columns (as the image) and as many traces"
+        )
+    if not photon >= 0:
+        raise ValueError(f"photon: {photon}, expected 0 or more")
+    step = SliceStep(
+        amplitudes=np.empty(shares.shape),
+        flux_errors=np.empty(centres.shape),
+        shifts=np.empty(shares.shape),
+        shift_errors=np.empty(shares.shape),
+        place_errors=np.empty(centres.shape),
+        widening=np.empty(centres.shape),
+        widening_errors=np.empty(centres.shape),
+    )
+    _fit_slices(
+        image, base, float(photon), centres, heights, sigmas, shares, fluxes, float(wings), float(fewest),
+        step.amplitudes, step.shifts, step.shift_errors, step.place_errors, step.widening,
+        step.widening_errors, step.flux_errors,
+    )  # fmt: skip
+    return step
