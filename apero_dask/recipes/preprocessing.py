@@ -24,7 +24,7 @@ MASK_BITS = (
     ("MASKBIT1", "cosmic hit, intercept of the ramp"),
     ("MASKBIT2", "ramp cut by saturation"),
     ("MASKBIT3", "edge moved in by registration"),
-    ("MASKBIT4", "cosmic hit, slope above the known dark"),
+    ("MASKBIT4", "cosmic hit, slope above dark and neighbours"),
 )
 
 
@@ -72,8 +72,9 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
         noise = _noise(ctx, ramp)
         correct_ramp(ramp, assets, i)
         counts = _flag(ctx, ramp, assets)
-        jumps = flag_jumps(ramp, assets, i, frame.dprtype in DARK_TYPES)
-    variance = np.full_like(ramp.slope, np.nan)
+        jumps = flag_jumps(ramp, assets, i)
+    # The planes of the ramp are not needed any more: their memory takes the results.
+    variance = np.empty_like(ramp.slope) if ramp.error is None else ramp.error
     ramp_variance(
         ramp.slope,
         ramp.reads,
@@ -108,9 +109,10 @@ def cal_preprocessing(ctx: RecipeContext) -> None:
         "PPJUMP": (assets.has_dark and not blank, "hits were flagged against the known dark"),
     }
     shape = (i.raw_columns, i.raw_rows)
+    spare = np.empty_like(ramp.slope) if ramp.intercept is None else ramp.intercept
     planes = []
-    for plane in (ramp.slope, variance, ramp.mask):
-        turned = np.empty(shape, plane.dtype)
+    for plane, room in ((ramp.slope, spare), (variance, ramp.slope), (ramp.mask, np.empty_like(ramp.mask))):
+        turned = room.reshape(shape)
         rotate_to_pp(plane, turned)
         planes.append(turned)
     bits = tuple((key, text, "") for key, text in MASK_BITS)

@@ -24,10 +24,15 @@ HIGHPASS_ROWS = 101  # slower changes of an amplifier may be scattered light in 
 # Rows over which thermal light on a column is taken as constant: twice the longest track of a hit.
 LIGHT_ROWS = 64
 LIGHT_ERROR = 0.2  # of that light: change inside the block and response of the pixel
-JUMP_SEED = 6.0  # sigma above the known dark: 1e-9 per pixel by chance
+JUMP_SEED = 5.0  # sigma above the known dark and the light that the neighbours allow
 JUMP_EXTEND = 4.0  # sigma; neighbours of a hit
+# A line of two pixels full width at half maximum falls to 0.5 from one pixel to the next, less is left of it
+# in the wings of a profile; hits are told from light above this ratio.
+CONTRAST = 2.2
+RESPONSE_ERROR = 0.03  # of the light of the neighbours: their response differs by 2 per cent
+FEWEST_READS = 20  # with fewer, a hit of ten sigma changes the residuals by more than ten of their sigma
 
-SHORT, ROLLED, JUMP = 4, 8, 16
+SHORT, ROLLED = 4, 8
 """Bits of the mask beside those of the ramp tests (1 variance, 2 intercept)."""
 
 
@@ -44,7 +49,7 @@ class Ramp:
     error: np.ndarray | None
     """ADU/s."""
     reads: np.ndarray
-    """Number of reads used."""
+    """Number of reads used; int16 as stored, else float32."""
     mask: np.ndarray
     """uint8: 1, 2 hits by variance and intercept, 4 cut by saturation, 8 edge moved in, 16 hit by slope."""
     longest: int
@@ -81,7 +86,10 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
                 f"{raw.path}: extension {unit.number} has shape {unit.shape}, {instrument.name} has {shape}; "
                 "check the instrument of the run or reject the frame."
             )
-    planes = [raw.image(number, np.float32) for number in range(1, found + 1)]
+    planes = [raw.image(number, np.float32) for number in range(1, min(found, 3) + 1)]
+    if found == 4:
+        counted = raw.image(4)
+        planes.append(counted if counted.dtype == np.int16 else counted.astype(np.float32, copy=False))
     exptime = raw.number("EXPTIME")
     frame_time = raw.number("FRMTIME") if "FRMTIME" in raw.values else instrument.frame_time_s
     if frame_time <= 0 or exptime <= 0:
@@ -96,7 +104,7 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
             f"{raw.path}: NREADS = {longest}, a slope needs two reads; correct the header or reject "
             "the frame."
         )
-    reads = planes[3] if found == 4 else np.full(shape, np.float32(longest))
+    reads = planes[3] if found == 4 else np.full(shape, np.int16(longest))
     intercept, error = (planes[1], planes[2]) if found == 4 else (None, None)
     mask = np.zeros(shape, np.uint8)
     return Ramp(raw.name, planes[0], intercept, error, reads, mask, longest, frame_time, exptime)
@@ -136,6 +144,8 @@ def register_frame(
     for field in ("slope", "intercept", "error", "reads"):
         plane = getattr(ramp, field)
         if plane is not None:
+            # What comes in from outside is NaN, which integers do not have.
+            plane = plane.astype(np.float32, copy=False)
             moved = np.empty_like(plane)
             roll_plane(plane, -dy, -dx, moved)
             setattr(ramp, field, moved)
@@ -251,53 +261,47 @@ def diffuse_light(excess: np.ndarray) -> np.ndarray:
     return np.repeat(boxes, LIGHT_ROWS, axis=0)[: excess.shape[0]]
 
 
-def flag_jumps(ramp: Ramp, assets: DetectorAssets, instrument: Instrument, is_dark: bool) -> int:
-    """Flag pixels that see no light and are far above their known dark; return their number.
+def flag_jumps(ramp: Ramp, assets: DetectorAssets, instrument: Instrument) -> int:
+    """Flag hits that stand out of the known dark and of the light around them; return their number.
 
-    The tests of the ramp need some hundred electrons: a smaller hit changes the slope by tens of sigma and
-    the residuals by less than their own scatter.  Where the dark of a pixel is known and no light
-    falls, the slope itself tells.  Pixels that are known to jump by themselves are left alone.
+    In a ramp of many reads a hit of ten sigma of the slope adds less than a third to the variance of the
+    residuals, which is less than their scatter, and its intercept drowns in the reset noise.  Where the dark
+    of a pixel is known the slope itself tells, also beside the light of orders and lines.  Ramps of few reads
+    show all such hits by themselves.  Pixels that are known to jump are left alone.
 
     Parameters
     ----------
     ramp
-        Corrected; NaN is written to the slope and JUMP to the mask.
-    is_dark
-        No fibre sees a lamp or the sky.  In other frames a single emission line may fall anywhere between the
-        first and the last order: only the amplifiers without orders are tested.
+        Corrected, the tests of the ramp done; NaN is written to the slope and JUMP to the mask.
     """
-    import numpy as np
+    from apero_kernels import jumps
     from apero_kernels.ramps import variance_terms
-    from scipy import ndimage
 
-    if assets.dark is None or assets.unstable is None:
+    if (
+        assets.dark is None
+        or assets.unstable is None
+        or assets.dark_variance is None
+        or ramp.longest < FEWEST_READS
+    ):
         return 0
-    border = instrument.reference_border
     constant, linear = variance_terms(
         ramp.longest,
         frame_time_s=ramp.frame_time_s,
         read_noise_e=instrument.read_noise_e,
         gain=instrument.gain,
     )
-    testable = np.zeros(ramp.slope.shape, bool)
-    testable[border:-border, border:-border] = True
-    if not is_dark:
-        testable[:, dark_ribbon(ramp.slope, instrument).shape[1] :] = False
-    testable &= (assets.unstable == 0) & (ramp.reads == ramp.longest)
-    excess = ramp.slope - assets.dark
-    light = diffuse_light(excess)
-    with np.errstate(invalid="ignore"):
-        variance = constant[-1] + linear[-1] * (np.maximum(assets.dark, 0.0) + np.maximum(light, 0.0))
-        variance = variance + (LIGHT_ERROR * light) ** 2
-        if assets.dark_variance is not None:
-            variance = variance + assets.dark_variance
-        significance = (excess - light) / np.sqrt(variance, dtype=np.float32)
-        seeds = testable & (significance > JUMP_SEED)
-        seeds |= (ramp.mask & 3) > 0
-        wanted = testable & (significance > JUMP_EXTEND)
-    labels, _ = ndimage.label(wanted | seeds, np.ones((3, 3), int))
-    struck = np.unique(labels[seeds])
-    found = wanted & np.isin(labels, struck[struck > 0]) & ((ramp.mask & 3) == 0)
-    ramp.mask[found] |= JUMP
-    ramp.slope[found] = np.nan
-    return int(np.count_nonzero(found))
+    return jumps.flag_jumps(
+        ramp.slope,
+        assets.dark,
+        assets.dark_variance,
+        assets.unstable,
+        ramp.reads,
+        ramp.mask,
+        constant=constant,
+        linear=linear,
+        border=instrument.reference_border,
+        seed=JUMP_SEED,
+        extend=JUMP_EXTEND,
+        contrast=CONTRAST,
+        response=RESPONSE_ERROR,
+    )

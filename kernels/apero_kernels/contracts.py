@@ -51,6 +51,12 @@ def check_integer(
     return array
 
 
+def check_reads(name: str, array: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Return numbers of reads if they are int16, as ramps are stored, or float; else as `check_float`."""
+    array = _check_array(name, array, len(shape), shape)
+    return array if array.dtype == np.int16 else check_float(name, array, len(shape), shape)
+
+
 def check_output(name: str, array: object, shape: tuple[int, ...], dtype: type | None = None) -> np.ndarray:
     """Return `array` if it can be written, has `shape` and a fitting dtype (`dtype`, else any float)."""
     if dtype is None:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from apero_kernels._jit import kernel
-from apero_kernels.contracts import check_float, check_integer
+from apero_kernels.contracts import check_float, check_integer, check_reads
 from apero_kernels.medians import box_medians, column_medians
-from apero_kernels.ramps import variance_terms
+from apero_kernels.ramps import intercept_photon, variance_terms
 from apero_kernels.robust import estimate_sigma, median, percentile
 
 VARIANCE, INTERCEPT, SHORT, ROLLED = 1, 2, 4, 8  # bits of the mask of a preprocessed frame
@@ -93,9 +93,12 @@ def _test_variance(slope, error, reads, constant, linear, columns, seed_limit, e
 
 
 @kernel
-def _test_intercept(intercept, bias, columns, boxes, box, border, seed_limit, extend_limit, mask):
+def _test_intercept(
+    intercept, slope, reads, longest, bias, columns, boxes, box, border, noise, photon, seed, extend, mask
+):
     hits = 0
     rows, width = intercept.shape
+    floor = extend * extend * noise
     with_bias = bias.shape[0] > 0
     for y in range(border, rows - border):
         for i in range(boxes.shape[1]):
@@ -104,11 +107,16 @@ def _test_intercept(intercept, bias, columns, boxes, box, border, seed_limit, ex
                 value = np.float64(intercept[y, x]) - columns[x] - level
                 if with_bias:
                     value -= np.float64(bias[y, x])
-                if abs(value) > extend_limit:
-                    mask[y, x] |= _EXTEND_INTERCEPT
-                    hits += 1
-                    if abs(value) > seed_limit:
-                        mask[y, x] |= INTERCEPT
+                # A ramp cut by saturation is bent: its intercept says nothing about hits.
+                if value * value > floor and reads[y, x] >= longest:
+                    # The light that arrives between the reads scatters the intercept as well.
+                    flux = np.float64(slope[y, x])
+                    variance = noise + photon * (max(flux, 0.0) if flux == flux else 0.0)
+                    if value * value > extend * extend * variance:
+                        mask[y, x] |= _EXTEND_INTERCEPT
+                        hits += 1
+                        if value * value > seed * seed * variance:
+                            mask[y, x] |= INTERCEPT
     return hits
 
 
@@ -292,8 +300,10 @@ def flag_cosmics(
     ----------
     slope : floating[row, column]
         Raw slope, ADU/s; NaN is written where a pixel is flagged.
-    intercept, error, reads : floating[row, column]
-        Intercept (ADU), error of the slope (ADU/s), number of reads used.
+    intercept, error : floating[row, column]
+        Intercept (ADU), error of the slope (ADU/s).
+    reads : floating or int16[row, column]
+        Number of reads used.
     mask : uint8[row, column]
         Bits are added: 1 variance, 2 intercept, 4 fewer reads than the exposure has (such pixels keep
         their slope); bit 8 is kept.
@@ -326,8 +336,9 @@ def flag_cosmics(
     than three reads have no residuals: their variance is not tested.
     """
     check_float("slope", slope, 2)
-    for name, plane in (("intercept", intercept), ("error", error), ("reads", reads)):
+    for name, plane in (("intercept", intercept), ("error", error)):
         check_float(name, plane, 2, slope.shape)
+    check_reads("reads", reads, slope.shape)
     check_integer("mask", mask, 2, np.uint8, slope.shape)
     if not seed_probability <= extend_probability:
         raise ValueError(
@@ -352,9 +363,11 @@ def flag_cosmics(
         found[0] = _test_variance(slope, error, reads, constant, linear, calibration.columns, *limits, mask)
     columns, boxes, sigma = _intercept_structure(intercept, bias, border, box)
     if sigma > 0:
+        photon = intercept_photon(longest, frame_time_s=frame_time_s, gain=gain)
         found[1] = _test_intercept(
-            intercept, bias, columns, boxes, int(box), int(border), seed * sigma, extend * sigma, mask
-        )
+            intercept, slope, reads, int(longest), bias, columns, boxes, int(box), int(border), sigma * sigma,
+            photon, seed, extend, mask,
+        )  # fmt: skip
     stack = np.empty(max(found) + 1, np.int64)  # a pixel is pushed once: its bit is cleared first
     _grow(mask, stack)
     by_intercept, by_variance, both = _finish(mask, slope)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from apero_kernels._jit import kernel
-from apero_kernels.contracts import check_float, check_output, check_positive
+from apero_kernels.contracts import check_float, check_output, check_positive, check_reads
 
 
 @kernel
@@ -82,7 +82,7 @@ def ramp_variance(
     ----------
     slope : floating[row, column]
         ADU/s; a negative one counts as no light.
-    reads : floating[row, column]
+    reads : floating or int16[row, column]
         Reads used for the slope.
     out : floating[row, column]
         Written, (ADU/s)^2; NaN where the slope is NaN or the reads are not within 2..longest.
@@ -102,7 +102,7 @@ def ramp_variance(
     the weights follow the noise; extraction avoids that by replacing the signal by its own model.
     """
     check_float("slope", slope, 2)
-    check_float("reads", reads, 2, slope.shape)
+    check_reads("reads", reads, slope.shape)
     check_output("out", out, slope.shape)
     constants = variance_terms(longest, frame_time_s=frame_time_s, read_noise_e=read_noise_e, gain=gain)
     _ramp_variance(slope, reads, *constants, out)
@@ -126,3 +126,27 @@ def variance_terms(
     constant, linear = np.empty(longest + 1), np.empty(longest + 1)
     factor_table(int(longest), float(frame_time_s), float(read_noise_e), float(gain), constant, linear)
     return constant, linear
+
+
+def intercept_photon(reads: int, *, frame_time_s: float, gain: float) -> float:
+    """Return the photon variance of the intercept (ADU^2) for a slope of 1 ADU/s.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two reads, or a constant is not positive.
+
+    Notes
+    -----
+    The charge that arrives between two reads is in all later ones: with the weights b_i of the intercept
+    (equal weights of the reads) the variance is the sum of (b_j + ... + b_n)^2 over the intervals, 2/15 of
+    the charge for many reads.
+    """
+    check_positive("frame_time_s", frame_time_s)
+    check_positive("gain", gain)
+    if reads < 2:
+        raise ValueError(f"reads: {reads}, expected at least 2 for a slope")
+    number = np.arange(reads) - 0.5 * (reads - 1)
+    weights = 1.0 / reads - number * 0.5 * (reads - 1) / np.sum(number**2)
+    later = np.cumsum(weights[::-1])[::-1][1:]
+    return float(np.sum(later**2) * frame_time_s / gain)

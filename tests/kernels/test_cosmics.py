@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from apero_kernels import cosmics
+from apero_kernels import cosmics, ramps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +56,39 @@ def test_known_bias_of_the_intercept_brings_the_test_to_the_reset_noise(seed):
         part = [p.copy() for p in planes]
         found.append(cosmics.flag_cosmics(*part, mask, longest=12, border=4, bias=known, **KEYS)[0])
     assert found[1] > 10 * found[0]
+
+
+@pytest.mark.parametrize("reads", [2, 3, 12, 109])
+def test_photon_noise_of_the_intercept(reads):
+    """From the covariance of the reads, min(t_i, t_j) f, and the pseudo-inverse of the line fit."""
+    times = 5.57192 * np.arange(reads)
+    weights = np.linalg.pinv(np.stack([np.ones(reads), times], axis=1))[0]
+    expected = weights @ np.minimum.outer(times, times) @ weights / 0.999
+    assert ramps.intercept_photon(reads, frame_time_s=5.57192, gain=0.999) == pytest.approx(
+        expected, rel=1e-9
+    )
+    with pytest.raises(ValueError, match="reads: 1, expected at least 2"):
+        ramps.intercept_photon(1, frame_time_s=5.6, gain=1.0)
+
+
+def test_bright_light_is_no_hit():
+    """The intercept scatters with the light that arrives between the reads, and a cut ramp is not tested."""
+    d, reads = frames.TINY, 109
+    rng = np.random.default_rng(10)
+    rate = np.full((d.rows, d.columns), 80.0)
+    planes, _, _, _, _ = frames.ramp_planes(d, 0.0 * rate, reads, rng)
+    lit = slice(20, 26)
+    noise = np.sqrt(ramps.intercept_photon(reads, frame_time_s=frames.FRAME_TIME, gain=frames.GAIN) * 80.0)
+    planes[1][:] = rng.normal(0, 10, rate.shape)
+    planes[0][:, lit], planes[2][:, lit] = 80.0, 0.45
+    planes[1][:, lit] += noise * rng.standard_normal((d.rows, 6))
+    mask = np.zeros(rate.shape, np.uint8)
+    cosmics.flag_cosmics(*planes, mask, longest=reads, border=d.border, **KEYS)
+    assert noise > 50 and not (mask & 2).any()
+    planes[1][5, 22] += 20 * noise
+    planes[1][9, 23], planes[3][9, 23] = 1e5, reads - 1
+    cosmics.flag_cosmics(*planes, mask, longest=reads, border=d.border, **KEYS)
+    assert np.argwhere(mask & 2).tolist() == [[5, 22]]
 
 
 def test_no_hit_no_flag_beyond_the_chance():

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 
 from apero_dask.simulator.detector import StaticDetector
 from apero_dask.simulator.expose import RawFrame, expose
@@ -16,7 +17,8 @@ from apero_dask.simulator.spec import FrameSpec
 from apero_dask.simulator.tables import load_instrument
 from tests.recipes.runs import MINI, Bench, DetectorConfig
 
-SEEDS = (1, 2, 3)
+SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3)))
+"""One seed by default; the slow tests repeat every figure with two more."""
 QUIET = DetectorConfig(slip_probability=0.0)
 
 

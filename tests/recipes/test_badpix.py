@@ -14,11 +14,10 @@ from apero_dask.core.errors import DataError
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes.badpix import lowest_coverage
 from apero_dask.recipes.context import RecipeResult
-from tests.recipes.night import Archive, archive, cal_orientation, even_light, pp_names
+from tests.recipes.night import SEEDS, Archive, archive, cal_orientation, even_light, pp_names
 from tests.recipes.runs import MINI, Bench
 
 HOT, CLUSTER, DEAD, BLOB, TELEGRAPH = 1, 2, 4, 8, 16
-SEEDS = (1, 2, 3)
 
 
 def reduce(bench: Bench, a: Archive, **values: object) -> RecipeResult:

@@ -11,6 +11,7 @@ import apero_kernels.rownoise as rownoise
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy import ndimage
 
 from apero_dask.core.errors import DataError
 from apero_dask.io.fits import FitsFile
@@ -142,26 +143,70 @@ def test_large_offsets_and_drifts_are_removed(tmp_path: Path) -> None:
     assert parity.std() < 0.003
 
 
+def slope_noise(frame, spec) -> np.ndarray:
+    """Noise of the slope in e-/s: read noise and the photons of dark and light, no hits."""
+    return np.sqrt(
+        slope_variance(frame.expected, np.maximum(frame.count, 2), MINI.frame_time_s, MINI.read_noise_e)
+    )
+
+
+def found_hits(frame, spec, mask: np.ndarray) -> tuple[float, float, int]:
+    """Completeness for hits that change the slope by more than ten sigma, share of false flags, hits.
+
+    Ten sigma of the slope of that very pixel, photon noise of its light included; ramps cut by saturation
+    are left out, they are marked as such.  A flag is false where no hit left a charge.  A pixel beside a hit
+    receives 0.6 per cent of it by capacitive coupling and counts as neither.
+    """
+    flagged = (mask & 19) > 0
+    charge = hit_charge(frame)
+    strong = (hit_slope(frame, spec) > 10 * slope_noise(frame, spec)) & (frame.count == spec.nreads)
+    clean = ~ndimage.binary_dilation(charge > 0, np.ones((3, 3)))
+    return float(flagged[strong].mean()), float(flagged[clean].mean()), int(strong.sum())
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cosmic_hits_of_a_dark(seed: int) -> None:
     """Complete to 95 per cent where a hit changes the slope by ten sigma; false below 1e-4."""
     a = archive(seed)
     _, _, mask = preprocessed(a.bench, a.tested)
-    sigma = np.sqrt(
-        slope_variance(
-            a.frame.expected,
-            np.full(a.frame.expected.shape, a.tested.nreads),
-            MINI.frame_time_s,
-            MINI.read_noise_e,
-        )
-    )
-    flagged = (mask & 19) > 0
-    strong = hit_slope(a.frame, a.tested) > 10 * sigma
-    complete, false = flagged[strong].mean(), flagged[hit_charge(a.frame) == 0].mean()
-    print(f"seed {seed}: {strong.sum()} hits, complete {complete:.3f}, false {false:.1e}")
-    assert strong.sum() > 100
+    complete, false, hits = found_hits(a.frame, a.tested, mask)
+    print(f"seed {seed}: {hits} hits, complete {complete:.3f}, false {false:.1e}")
+    assert hits > 100
     assert complete > 0.95
     assert false < 1e-4
+
+
+def lit_frames(root: Path, seed: int, *, known: bool = True) -> dict[str, tuple[float, float, int]]:
+    """Figures of frames with light, hit ten times as often as usual; `known`: with the detector file."""
+    bench = Bench(root, seed, replace(QUIET, cosmic_rate=15.0))
+    if known:
+        (root / "assets").symlink_to(archive(seed).bench.root / "assets")
+    figures = {}
+    for dprtype in ("HCONE_HCONE", "OBJ_FP", "DARK_FP_SKY", "FP_FP", "FLAT_FLAT"):
+        spec = bench.specs(dprtype)[0]
+        frame = bench.write(spec)
+        bench.preprocess(spec)
+        figures[dprtype] = found_hits(frame, spec, preprocessed(bench, spec)[2])
+        print(f"seed {seed}, {dprtype}: complete {figures[dprtype][0]:.3f} of {figures[dprtype][2]}, "
+              f"false {figures[dprtype][1]:.1e}")  # fmt: skip
+    return figures
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cosmic_hits_of_frames_with_light(tmp_path: Path, seed: int) -> None:
+    """False below 1e-4 in every kind of frame; complete to 95 per cent over all of them.
+
+    What is missed are hits of 10 to 20 sigma, half-way through long ramps, on the flanks of orders and lines:
+    their charge changes variance and intercept by less than the noise of either, and their slope by less than
+    the light differs between neighbours.
+    """
+    figures = lit_frames(tmp_path, seed)
+    hits = sum(n for _, _, n in figures.values())
+    complete = sum(c * n for c, _, n in figures.values() if n) / hits
+    print(f"seed {seed}: {complete:.3f} of {hits} hits in frames with light")
+    assert hits > 1000
+    assert max(false for _, false, _ in figures.values()) < 1e-4
+    assert complete > 0.95
 
 
 def test_hits_of_a_dark_need_the_known_dark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -173,11 +218,7 @@ def test_hits_of_a_dark_need_the_known_dark(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "assets").symlink_to(a.bench.root / "assets")
     bench.preprocess(a.tested)
     _, _, mask = preprocessed(bench, a.tested)
-    sigma = np.sqrt(
-        slope_variance(a.frame.expected, np.full(mask.shape, 109), MINI.frame_time_s, MINI.read_noise_e)
-    )
-    strong = hit_slope(a.frame, a.tested) > 10 * sigma
-    assert ((mask & 19) > 0)[strong].mean() < 0.95
+    assert found_hits(a.frame, a.tested, mask)[0] < 0.8
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -227,7 +268,7 @@ def test_flux_reaches_the_product_unchanged(tmp_path: Path) -> None:
 
 
 def test_header_of_the_product() -> None:
-    a = archive(SEEDS[0])
+    a = archive(1)
     path = a.bench.pp_path(a.tested)
     raw = fits.getheader(a.bench.root / "raw" / a.tested.obs_dir / f"{a.tested.identifier}.fits")
     with fits.open(path, checksum=True) as found:

@@ -1,0 +1,260 @@
+"""Find hits by the slope alone: where the dark is known, what rises out of its neighbours is no light.
+
+A hit whose charge is a few times the noise of the signal changes the residuals of a long ramp by less than
+their own scatter, and its intercept by less than the reset noise.  Its slope stands out all the same,
+provided the light of that pixel can be told from its surroundings:
+
+* an image of a slit or of a spectral line is at least two pixels wide, so that a lit pixel has a neighbour
+  of comparable brightness on both axes; a hit, even as part of a long track, has none on one of them;
+* along the dispersion light changes slowly apart from lines.
+
+Ground-based spectra of this kind are cleaned with the same argument on differences of images (van Dokkum
+2001, PASP 113, 1420); here the noise of every pixel is known and the dark is taken out before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apero_kernels._jit import kernel
+from apero_kernels.contracts import check_float, check_integer, check_reads
+
+JUMP = 16  # bit of the mask of a preprocessed frame
+_EXTEND = 64  # used on the way only
+_PROFILE = 0.6  # of the level along the slit: slices of the image and responses differ by less
+_TURNS = 4
+_REACH = 4  # pixels on each side along an axis whose median is the smooth level
+
+
+@kernel
+def _excess(slope, dark, unstable, border, y, x):
+    """Slope above the dark; NaN where it says nothing: on reference pixels and where the dark jumps."""
+    inside = border <= y < slope.shape[0] - border and border <= x < slope.shape[1] - border
+    if not inside or unstable[y, x]:
+        return np.nan
+    return np.float64(slope[y, x]) - np.float64(dark[y, x])
+
+
+@kernel
+def _beside(one, corner, other, noise):
+    # A dead or unknown neighbour is replaced by the geometric mean of those next to it: profiles are
+    # logarithmically concave, so that real light is never overrated.  Noise must not pass for light.
+    between = max(corner - 2.0 * noise, 0.0) * max(other - 2.0 * noise, 0.0)
+    if np.isnan(between):
+        return one
+    return np.sqrt(between) if np.isnan(one) else max(one, np.sqrt(between))
+
+
+@kernel
+def _axis(first, second):
+    if np.isnan(first):
+        first = second
+    if np.isnan(second):
+        second = first
+    # Two unknown neighbours could be as bright as any.
+    return np.inf if np.isnan(first) else max(first, second)
+
+
+@kernel
+def _bound(around, level, contrast, noise):
+    """Most light that the eight neighbours allow in a pixel on a smooth level."""
+    a, b, c, d, f, g, h, i = around - level
+    up, down = _beside(b, a, c, noise), _beside(h, g, i, noise)
+    left, right = _beside(d, a, g, noise), _beside(f, c, i, noise)
+    return level + contrast * max(min(_axis(up, down), _axis(left, right)), 0.0)
+
+
+@kernel
+def _light(slope, dark, unstable, border, y, x, contrast, noise, around, line):
+    """Most light that the surroundings allow: each of three smooth levels is a bound."""
+    k = 0
+    for j in range(y - 1, y + 2):
+        for i in range(x - 1, x + 2):
+            if j != y or i != x:
+                around[k] = _excess(slope, dark, unstable, border, j, i)
+                k += 1
+    light = _bound(around, 0.0, contrast, noise)
+    for axis in range(2):
+        n = 0
+        for step in range(-_REACH, _REACH + 1):
+            j = y + step if axis == 0 else y
+            i = x if axis == 0 else x + step
+            if step != 0:
+                value = _excess(slope, dark, unstable, border, j, i)
+                if value == value:
+                    line[n] = value
+                    n += 1
+        if n < 2:
+            continue
+        line[:n].sort()
+        level = 0.5 * (line[(n - 1) // 2] + line[n // 2])
+        # Where the light itself changes inside the window, half the width of its middle half is allowed for.
+        change = 0.5 * max(line[n - 1 - n // 4] - line[n // 4] - 2.0 * noise, 0.0)
+        if level > 0:
+            structure = _PROFILE * level if axis == 1 else 0.0
+            light = min(light, _bound(around, level, contrast, noise) + change + structure)
+    return light
+
+
+@kernel
+def _touches(mask, bits, y, x):
+    for j in range(y - 1, y + 2):
+        for i in range(x - 1, x + 2):
+            if mask[j, i] & bits:
+                return True
+    return False
+
+
+@kernel
+def _mark(
+    slope, dark, dark_variance, unstable, reads, constant, linear, border, contrast, response, seed, extend,
+    beside, mask,
+):  # fmt: skip
+    longest = constant.shape[0] - 1
+    base = constant[longest]
+    factor = linear[longest]
+    around = np.empty(8)
+    line = np.empty(2 * _REACH + 1)
+    # Pixels next to the border have one neighbour less on an axis: light could hide there.
+    for y in range(border + 1, slope.shape[0] - border - 1):
+        for x in range(border + 1, slope.shape[1] - border - 1):
+            value = np.float64(slope[y, x]) - np.float64(dark[y, x])
+            # Most pixels end here: NaN compares as false.
+            if not value * value > extend * extend * base or not value > 0:
+                continue
+            if unstable[y, x] or reads[y, x] != longest or (beside and not _touches(mask, beside, y, x)):
+                continue
+            known = base + factor * max(np.float64(dark[y, x]), 0.0) + np.float64(dark_variance[y, x])
+            b = np.float64(slope[y - 1, x]) - np.float64(dark[y - 1, x])
+            h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
+            d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
+            f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
+            if value - min(max(b, h), max(d, f)) <= extend * np.sqrt(known):
+                continue
+            light = _light(slope, dark, unstable, border, y, x, contrast, np.sqrt(known), around, line)
+            sigma = np.sqrt(known + factor * light + (response * light) ** 2)
+            if value - light > extend * sigma:
+                mask[y, x] |= _EXTEND
+                if value - light > seed * sigma:
+                    mask[y, x] |= JUMP
+
+
+@kernel
+def _spread(mask, seeds, slope, stack):
+    rows, columns = mask.shape
+    extend = np.uint8(_EXTEND)
+    top = -1
+    for y in range(rows):
+        for x in range(columns):
+            if mask[y, x] & seeds:
+                top += 1
+                stack[top] = y * columns + x
+                while top >= 0:
+                    y0 = stack[top] // columns
+                    x0 = stack[top] % columns
+                    top -= 1
+                    for j in range(max(y0 - 1, 0), min(y0 + 2, rows)):
+                        for i in range(max(x0 - 1, 0), min(x0 + 2, columns)):
+                            if mask[j, i] & extend:
+                                mask[j, i] = (mask[j, i] & ~extend) | np.uint8(JUMP)
+                                top += 1
+                                stack[top] = j * columns + i
+    found = 0
+    for y in range(rows):
+        for x in range(columns):
+            if mask[y, x] & np.uint8(_EXTEND | JUMP):
+                mask[y, x] &= ~extend
+                if mask[y, x] & np.uint8(JUMP):
+                    slope[y, x] = np.nan
+                    found += 1
+    return found
+
+
+@kernel
+def _count(mask, bit):
+    n = 0
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            n += (mask[y, x] & bit) != 0
+    return n
+
+
+def flag_jumps(
+    slope: np.ndarray,
+    dark: np.ndarray,
+    dark_variance: np.ndarray,
+    unstable: np.ndarray,
+    reads: np.ndarray,
+    mask: np.ndarray,
+    *,
+    constant: np.ndarray,
+    linear: np.ndarray,
+    border: int,
+    seed: float,
+    extend: float,
+    contrast: float,
+    response: float,
+    others: int = 3,
+) -> int:
+    """Flag pixels whose slope is above what their known dark and the light around them allow.
+
+    Parameters
+    ----------
+    slope : floating[row, column]
+        Corrected slope in raw orientation (dispersion along the columns), ADU/s.  NaN is written where a
+        pixel is flagged.
+    dark, dark_variance : floating[row, column]
+        Known dark, ADU/s, and its variance; NaN where it is not known.
+    unstable : uint8[row, column]
+        1 = the dark jumps by itself: not tested, and no evidence about its neighbours.
+    reads : floating or int16[row, column]
+        Reads used; shorter ramps are not tested.
+    mask : uint8[row, column]
+        Bit 16 is added.
+    constant, linear : float64[reads + 1]
+        Terms of the variance, from `ramps.variance_terms`.
+    border : int
+        Width of the reference border, not tested; at least 1.
+    seed, extend : float
+        Sigma above the allowed light at which a group starts, and at which a pixel that touches it joins.
+    contrast : float
+        Largest ratio of a pixel in a sharp image to the brighter neighbour on either axis.
+    response : float
+        Relative error of the light taken from neighbours: their response differs.
+    others : int
+        Bits of the mask that start groups as well.
+
+    Returns
+    -------
+    int
+        Number of pixels flagged.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong dtype or shape, a border below 1.
+    """
+    check_float("slope", slope, 2)
+    for name, plane in (("dark", dark), ("dark_variance", dark_variance)):
+        check_float(name, plane, 2, slope.shape)
+    check_reads("reads", reads, slope.shape)
+    check_integer("unstable", unstable, 2, np.uint8, slope.shape)
+    check_integer("mask", mask, 2, np.uint8, slope.shape)
+    if border < 1:
+        raise ValueError(f"border: {border}, expected at least one row and column without test")
+    mask &= np.uint8(~(_EXTEND | JUMP) & 255)
+    started = np.uint8(JUMP | (others & 15))
+    # A pixel found is no light: without it, its neighbours in the same track stand out as well.
+    found = 0
+    for turn in range(_TURNS):
+        beside = started if turn else np.uint8(0)
+        _mark(
+            slope, dark, dark_variance, unstable, reads, constant, linear, int(border), float(contrast),
+            float(response), float(seed), float(extend), beside, mask,
+        )  # fmt: skip
+        # A pixel enters the stack once as a seed, and once as a neighbour.
+        room = _count(mask, np.uint8(_EXTEND)) + 1
+        if room == 1:
+            break
+        found = _spread(mask, started, slope, np.empty(room, np.int64))
+    return int(found)
