@@ -40,6 +40,7 @@ ENDINGS = {
     "WAVEM": "WAVE",
     "WAVE0": "WAVE",
     "WAVECAV": "CAVTY",
+    "WAVEHCL": "HCLIN",
     "WAVEFPL": "FPLIN",
     "LEAKM": "LEAKM",
     "LEAK0": "LEAKM",

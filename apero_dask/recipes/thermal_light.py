@@ -263,7 +263,8 @@ def remove_thermal(
                 expected,
             )
     light = strength.value * np.nan_to_num(thermal)
-    response = 1.0 if spectrum.flat is None else spectrum.flat
+    # The plain spectrum has values where the flat has none.
+    response = 1.0 if spectrum.flat is None else np.nan_to_num(spectrum.flat, nan=1.0)
     cards = {
         "THRM_RAT": (1.0 / strength.value, "thermal spectrum over thermal light of the frame"),
         "THRM_RU": (strength.method, "how it was found"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from apero_dask.core.declare import Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.recipes.options import CALIBRATION, EXTRACTION, EXTRACTION_SET, FIBRES, FORCE, GENERAL, frames
+from apero_dask.recipes.wave_run import cal_wave_master, cal_wave_night
 
 LAMPS = (frames("hcfiles", "HCONE_HCONE"), frames("fpfiles", "FP_FP"))
+CATALOGUE = "lines/lines_une.csv"
 
 CAL_WAVE_MASTER = register(
     Recipe(
@@ -35,6 +37,8 @@ CAL_WAVE_MASTER = register(
             Option("cavityfile", "file", calibration="WAVECAV", help="starting cavity"),
         ),
         resources=Resources(memory_gb=4.0, seconds=600.0, per_input_s=3.0),
+        reads=(CATALOGUE,),
+        body=cal_wave_master,
     )
 )
 
@@ -48,10 +52,12 @@ CAL_WAVE_NIGHT = register(
         tree_out="reduced",
         takes="obs_dir",
         arguments=LAMPS,
-        selects=(*EXTRACTION_SET, Select(("THERMALI",)), Select(("WAVEM",))),
+        selects=(*EXTRACTION_SET, Select(("THERMALI",)), Select(("WAVEM", "WAVECAV", "WAVEHCL"))),
         makes=(Makes("WAVE", FIBRES), Makes("WAVENHCL", FIBRES), Makes("WAVENFPL", FIBRES)),
         options=(*GENERAL, *CALIBRATION, *EXTRACTION, FORCE),
         resources=Resources(memory_gb=4.0, seconds=400.0, per_input_s=3.0),
+        reads=(CATALOGUE,),
         stratum=5,
+        body=cal_wave_night,
     )
 )

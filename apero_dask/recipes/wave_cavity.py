@@ -34,7 +34,8 @@ class Cavity:
         """2d in nm at wavelengths in nm."""
         from numpy.polynomial import chebyshev
 
-        return self.pedestal + chebyshev.chebval(place(self, wave), self.series)
+        path: np.ndarray = self.pedestal + chebyshev.chebval(place(self, wave), self.series)
+        return path
 
     def wavelength(self, number: np.ndarray) -> np.ndarray:
         """Vacuum nm of peaks with the given numbers, by fixed-point iteration."""
@@ -44,11 +45,12 @@ class Cavity:
         wave = np.full(number.shape, self.pedestal) / number
         for _ in range(_PASSES):
             wave = self.length(wave) / number
-        return wave
+        return np.asarray(wave)
 
     def number(self, wave: np.ndarray) -> np.ndarray:
         """Peak number at wavelengths in nm, not rounded."""
-        return self.length(wave) / wave
+        found: np.ndarray = self.length(wave) / wave
+        return found
 
     def moved(self, velocity_ms: float) -> Cavity:
         """Cavity longer by the factor ``1 + velocity / c`` at all wavelengths."""
@@ -79,7 +81,8 @@ class Cavity:
     def velocity_from(self, other: Cavity, wave: np.ndarray) -> np.ndarray:
         """``c (2d - 2d_other) / 2d_other`` in m/s at wavelengths in nm."""
         before = other.length(wave)
-        return C_MS * (self.length(wave) - before) / before
+        change: np.ndarray = C_MS * (self.length(wave) - before) / before
+        return change
 
 
 def place(cavity: Cavity, wave: np.ndarray) -> np.ndarray:

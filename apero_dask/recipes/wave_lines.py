@@ -55,7 +55,7 @@ class Lines:
         """Rows with a measured centre."""
         import numpy as np
 
-        return np.isfinite(self.x)
+        return np.asarray(np.isfinite(self.x))
 
     def select(self, rows: np.ndarray) -> Lines:
         """Rows of a mask or an index array."""

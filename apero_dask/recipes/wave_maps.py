@@ -61,7 +61,8 @@ class WaveMap:
 
     def velocity_per_column(self, order: np.ndarray, x: np.ndarray) -> np.ndarray:
         """m/s per column, float64[n]."""
-        return C_MS * self.dispersion(order, x) / self.wavelength(order, x)
+        speed: np.ndarray = C_MS * self.dispersion(order, x) / self.wavelength(order, x)
+        return speed
 
     def column(self, order: np.ndarray, wave: np.ndarray) -> np.ndarray:
         """Columns at which wavelengths fall, float64[n]; NaN more than a quarter of the order beyond an end.

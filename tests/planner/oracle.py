@@ -219,7 +219,7 @@ def needs(task: Task) -> list[Need]:
     if short == "WAVEM":
         return plain([*EXTRACTION, (("THERMALI",), ""), (("WAVE0",), "")])
     if short == "WAVE":
-        return plain([*EXTRACTION, (("THERMALI",), ""), (("WAVEM",), "")])
+        return plain([*EXTRACTION, (("THERMALI",), ""), (("WAVEM", "WAVECAV", "WAVEHCL"), "")])
     if short.startswith("EXT"):
         found = plain(EXTRACTION)
         if task.science == "star":
