@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ from apero_dask.core.declare import OptionValue, Recipe
 from apero_dask.core.errors import Finding
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import canonical_json, text_digest
+from apero_dask.core.layout import ending, endings_of, named_layout
 from apero_dask.core.outcome import State
 from apero_dask.core.products import KINDS, Life, folder
 
@@ -20,18 +19,6 @@ MISSING = "missing"
 """Producer of an input that neither exists nor is made."""
 STORED = "stored"
 """Producer of an input that is on disk."""
-
-
-@cache
-def ending(kind: str, fibre: str = "", mask: str = "") -> str:
-    """What follows the stem in the file name of a product kind (not of those named after an object)."""
-    return KINDS[kind].file_name("", fibre, mask)
-
-
-@cache
-def _endings(kind: str, fibres: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Tree, with ``/``, and endings of the files of one frame."""
-    return ("tmp/" if kind == "PP" else "reduced/"), tuple(ending(kind, fibre) for fibre in fibres)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +67,7 @@ class Inputs(NamedTuple):
             return [f"raw/{frame.path}" for frame in self.frames]
         if not self.frames:
             return list(self.others)
-        tree, ends = _endings(self.kind, self.fibres)
+        tree, ends = endings_of(self.kind, self.fibres)
         found = [f"{tree}{frame.obs_dir}/{frame.identifier}{end}" for frame in self.frames for end in ends]
         found += self.others
         return found
@@ -180,17 +167,22 @@ class Task:
 
     def outputs(self) -> list[tuple[str, str, str]]:
         """(kind, fibre, path below the data root) of every product, in the order of the declaration."""
-        recipe = self.step.recipe
-        night = folder(recipe.tree_out, self.step.tier, self.obs_dir, Life.NIGHTLY)
+        step = self.step
+        recipe = step.recipe
+        night = folder(recipe.tree_out, step.tier, self.obs_dir, Life.NIGHTLY)
+        several = step.label == "00" and recipe.group == "file"
+        base = night + self.stem
         found: list[tuple[str, str, str]] = []
-        for kind, rule, fibres in layout(recipe, self.step.variant, self.reference):
-            if rule == "object":
-                place = folder(recipe.tree_out, self.step.tier, self.obs_dir, Life.OBJECT)
-                found += [(kind, f, place + KINDS[kind].file_name(self.stem, f)) for f in fibres]
-                continue
-            for stem in self._stems(rule, kind):
-                base = night + stem
-                found += [(kind, fibre, base + ending(kind, fibre, self.mask)) for fibre in fibres]
+        for kind, rule, endings in named_layout(recipe, step.variant, self.reference, self.mask):
+            if rule == "pp" and not several:
+                for fibre, end in endings:
+                    found.append((kind, fibre, base + end))
+            elif rule == "object":
+                place = folder(recipe.tree_out, step.tier, self.obs_dir, Life.OBJECT)
+                found += [(kind, f, place + KINDS[kind].file_name(self.stem, f)) for f, _ in endings]
+            else:
+                for stem in self._stems(rule, kind):
+                    found += [(kind, fibre, night + stem + end) for fibre, end in endings]
         return found
 
     def path(self, kind: str, fibre: str = "") -> str:
@@ -247,8 +239,8 @@ class Task:
         keys.pop(MISSING, None)
         return list(keys)
 
-    def record(self, selects: Any = None) -> dict[str, Any]:
-        """Plain mapping for one JSON line; ``selects`` replaces the entry of that name if it is given."""
+    def record(self) -> dict[str, Any]:
+        """What the JSON line of the run says, as a plain mapping."""
         step, resources = self.step, self.step.recipe.resources
         entry: dict[str, Any] = {
             "key": self.key,
@@ -270,7 +262,7 @@ class Task:
             entry["refused_inputs"] = refused
         entry["options"] = dict(self.options)
         entry["outputs"] = _output_record(self.outputs())
-        entry["selects"] = [s.record() for s in self.selections] if selects is None else selects
+        entry["selects"] = [s.record() for s in self.selections]
         depends = [*self.producers(), *self.depends]
         if self.gate:
             depends.append(self.gate)
@@ -292,27 +284,6 @@ class Task:
             return resources.seconds
         files = sum(len(inputs.producers) for inputs in self.inputs)
         return resources.seconds + resources.per_input_s * max(0, files - 1)
-
-
-_LAYOUTS: dict[tuple[int, str, str], tuple[Recipe, list[tuple[str, str, tuple[str, ...]]]]] = {}
-"""Products by recipe object (kept alive by the entry), variant and reference light."""
-
-
-def layout(recipe: Recipe, variant: str, reference: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """(kind, rule of the stem, fibres) of everything a run of this variant makes.
-
-    Looked up by the identity of the recipe: hashing a declaration for every run would dominate planning.
-    """
-    key = (id(recipe), variant, reference)
-    found = _LAYOUTS.get(key)
-    if found is None:
-        rows = [
-            (makes.kind, KINDS[makes.kind].stem, makes.fibres)
-            for makes in recipe.makes
-            if makes.applies(variant, reference)
-        ]
-        found = _LAYOUTS[key] = (recipe, rows)
-    return found[1]
 
 
 def _output_record(outputs: list[tuple[str, str, str]]) -> dict[str, list[str]]:
@@ -405,19 +376,10 @@ class Plan:
 
     def json_lines(self) -> Iterator[str]:
         """One JSON text per run, then per node, each with its newline; made as they are read."""
-        encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-        # Runs of one night and step share their selections, by far the longest entry of a line.
-        texts: dict[int, str] = {}
-        for task in self.tasks:
-            selects = texts.get(id(task.selections))
-            if selects is None:
-                selects = encode([selection.record() for selection in task.selections])
-                texts[id(task.selections)] = selects
-            # A quoted name cannot occur inside a JSON string, where quotes are escaped.
-            line = encode(task.record(0)).replace(',"selects":0,', f',"selects":{selects},', 1)
-            yield line + "\n"
-        for node in self.nodes:
-            yield encode(node.record()) + "\n"
+        # Only here: the module of the lines needs the records defined in this one.
+        from apero_dask.core.plan_lines import json_lines
+
+        return json_lines(self)
 
     def runs_by_short(self) -> dict[str, int]:
         """Number of runs by short name, in plan order."""

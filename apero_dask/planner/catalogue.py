@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from apero_dask.core.declare import Select, registered
 from apero_dask.core.errors import Findings
+from apero_dask.core.layout import layout
 from apero_dask.core.outcome import Marker
-from apero_dask.core.plan import Candidate, Selection, Step, Task, layout
+from apero_dask.core.plan import Candidate, Selection, Step, Task
 from apero_dask.core.products import KINDS, MASTER, REFERENCE_DEFAULTS, Life
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot

@@ -8,9 +8,10 @@ from apero_dask.core.declare import Group, OptionValue, Recipe
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import step_prefix
+from apero_dask.core.layout import ending, layout
 from apero_dask.core.names import ObjectNames
 from apero_dask.core.outcome import Marker, OutputRecord, State
-from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Step, StepCount, Task, ending, layout
+from apero_dask.core.plan import MISSING, STORED, Inputs, Node, Step, StepCount, Task
 from apero_dask.core.products import KINDS, NIGHT, Life, folder
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot

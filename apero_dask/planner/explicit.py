@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from apero_dask.core.declare import Argument, Group, OptionValue, Recipe
 from apero_dask.core.frames import UNKNOWN, RawFrame
 from apero_dask.core.ids import run_key
+from apero_dask.core.layout import ending
 from apero_dask.core.outcome import State
-from apero_dask.core.plan import MISSING, Inputs, Step, StepCount, Task, ending
+from apero_dask.core.plan import MISSING, Inputs, Step, StepCount, Task
 from apero_dask.core.products import MASTER, NIGHT
 from apero_dask.core.settings import Command
 from apero_dask.core.settings import Request as RunFileRequest

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from apero_dask.core.ids import digest
-from apero_dask.core.plan import Plan
+from apero_dask.core.outcome import State
+from apero_dask.core.plan import MISSING, STORED, Plan
 from apero_dask.core.snapshot import Snapshot
 from tests.planner.planning import plan, run, runs
 
@@ -213,6 +214,9 @@ def test_lines_are_the_records(name: str, request: pytest.FixtureRequest) -> Non
     records = [json.loads(line) for line in lines]
     assert records[: len(made.tasks)] == [task.record() for task in made.tasks]
     assert records[len(made.tasks) :] == [node.record() for node in made.nodes]
+    # Lines of runs are put together from texts: the same texts that encoding the records gives.
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    assert lines[: len(made.tasks)] == [encode(task.record()) + "\n" for task in made.tasks]
     wanted = [
         "key",
         "short",
@@ -232,6 +236,26 @@ def test_lines_are_the_records(name: str, request: pytest.FixtureRequest) -> Non
     for record in records[len(made.tasks) :]:
         assert "node" in record
         assert "short" not in record
+
+
+def test_lines_of_odd_runs_are_their_records(limited: Plan) -> None:
+    """Whatever a record may hold: quotes, missing and refused inputs, options, masks, markers."""
+    fit = run(limited, "FTELLU3", stem="2320031o")
+    main = fit.inputs[0]
+    odd = [
+        replace(
+            fit, obs_dir='2018 "a\\b\u00e9\u2028', mask='m"\x01', marker="0" * 32, state=State.SKIPPED_STALE
+        ),
+        replace(fit, object='tab\t"', obs_dir="", depends=('ORDER-"1"',), gate=""),
+        replace(fit, inputs=(main._replace(producers=(MISSING,), refused=("2320031o",)),)),
+        replace(fit, inputs=(main._replace(producers=(MISSING,)), main._replace(argument='other"'))),
+        replace(fit, inputs=(main._replace(others=("reduced/a/b.fits",), producers=(STORED, STORED)),)),
+        replace(fit, options=(("width", 20.5), ("fibres", ("AB", "C")), ("quick", True)), selections=()),
+        replace(run(limited, "BAD", "2018-09-26"), stem='q"\n'),
+    ]
+    made = Plan.of("SPIROU", odd, limited.nodes, ())
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    assert list(made.json_lines())[: len(odd)] == [encode(task.record()) + "\n" for task in odd]
 
 
 def test_record_of_one_run(limited: Plan) -> None:
