@@ -6,13 +6,12 @@ import datetime
 import sys
 from dataclasses import replace
 
-from apero_dask.cli.prepare import Prepared, cannot_run, plan_from, read_archive
+from apero_dask.cli.prepare import Prepared, cannot_run, plan_from, read_archive, usable_slots
 from apero_dask.cli.processing import show
 from apero_dask.core.errors import EXIT_INVALID, EXIT_STOPPED, Findings
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.deploy.clusters import ClusterError, backend_for
-from apero_dask.deploy.slots import available_processors, slots
 from apero_dask.engine.invocation import command_digest, execute, name_invocation, take_snapshot
 from apero_dask.engine.ledger import Options
 from apero_dask.planner.narrow import Narrowing, SelectionError, narrow
@@ -88,7 +87,7 @@ def _locked(
                 "--with-descendants runs them again too.",
                 file=sys.stderr,
             )
-    used = slots(settings.cores, available_processors(), findings, settings.lines.get("CORES", 0))
+    used = usable_slots(settings, findings)
     findings.raise_errors(settings.strict)
     show(findings)
     missing = cannot_run(plan)

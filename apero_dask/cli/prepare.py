@@ -201,6 +201,14 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def usable_slots(settings: Settings, findings: Findings) -> int:
+    """Parallel slots that CORES means here, with the warnings about it."""
+    from apero_dask.deploy.slots import available_processors, slots
+
+    local = dict(settings.cluster).get("kind", "local") == "local"
+    return slots(settings.cores, available_processors(), findings, settings.lines.get("CORES", 0), local)
+
+
 def cannot_run(plan: Plan) -> list[str]:
     """Recipes to be executed that this version declares but cannot execute, in plan order."""
     names: Iterable[str] = dict.fromkeys(

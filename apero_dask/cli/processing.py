@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     line = parse(argv)
-    from apero_dask.cli.prepare import plan_from, prepare, read_archive, stored_snapshot
+    from apero_dask.cli.prepare import plan_from, prepare, read_archive, stored_snapshot, usable_slots
 
     findings = Findings()
     try:
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(line, prepared, findings)
         archive = read_archive(prepared, findings)
         plan = plan_from(prepared, archive, stored_snapshot(prepared, archive), findings)
+        usable_slots(prepared.settings, findings)
+        findings.raise_errors(prepared.settings.strict)
     except UserError as error:
         show(error.findings)
         return error.status

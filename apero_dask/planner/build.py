@@ -5,6 +5,7 @@ Pure: the same arguments give the same plan, byte for byte, whatever the order o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,10 +25,10 @@ from apero_dask.planner.catalogue import Catalogue
 from apero_dask.planner.draft import Draft, Request
 from apero_dask.planner.expand import expand_row, is_active, step_of
 from apero_dask.planner.explicit import plan_line, tier_of
-from apero_dask.planner.filters import Rejection, Targets, select, targets
+from apero_dask.planner.filters import Rejection, Targets, select, takes, targets
 from apero_dask.planner.order import check_acyclic
 from apero_dask.planner.selection import midnights
-from apero_dask.planner.sequences import SEQUENCES, labels
+from apero_dask.planner.sequences import SEQUENCES, Row, labels
 from apero_dask.planner.skip import mark_skipped
 from apero_dask.planner.templates import coming_templates
 from apero_dask.planner.transmissions import report_empty
@@ -229,6 +230,7 @@ def _plan_requests(draft: Draft, index: FrameIndex) -> list[Request]:
             first = len(draft.counts)
             for row, label in zip(rows, labels(rows), strict=True):
                 expand_row(draft, request, row, step_of(draft, request, row, label))
+            _note_untaken(draft, request, rows)
             if draft.selected.left_out and not any(row.scope == "frames" for row in rows) and rows:
                 # Preprocessing names the frames left out; without it the first step of the sequence does.
                 count = draft.counts[first]
@@ -240,6 +242,18 @@ def _plan_requests(draft: Draft, index: FrameIndex) -> list[Request]:
         draft.catalogue.report_missing(request.tasks)
         request.frames.clear()
     return requests
+
+
+def _note_untaken(draft: Draft, request: Request, rows: Sequence[Row]) -> None:
+    """Say at the last row of a preprocessing sequence which frames belong to none of its rows."""
+    if not rows or any(row.scope != "frames" for row in rows):
+        return
+    left = [f for f in draft.selected.frames if not any(takes(request.targets, row, f) for row in rows)]
+    if left:
+        types = Counter(frame.dprtype for frame in left)
+        counted = ", ".join(f"{name} {number}" for name, number in sorted(types.items()))
+        reason = f"{len(left)} frame(s) belong to no step of this sequence: {counted}"
+        draft.counts[-1] = replace(draft.counts[-1], reasons=(*draft.counts[-1].reasons, reason))
 
 
 def _master_gates(draft: Draft, requests: Sequence[Request], masters: Mapping[int, str]) -> list[Node]:

@@ -98,6 +98,8 @@ class Draft:
     """Runs that make TRANS1 and TRANS2."""
     keep_failed: bool = False
     """The line that is being planned uses stored files that failed quality control."""
+    notes: list[str] = field(default_factory=list)
+    """What the listing says of the row that is being planned, beside the reasons for what has no run."""
     repeated: int = 0
     """Runs that were asked for again and are planned once."""
     written: dict[str, Task] | None = None

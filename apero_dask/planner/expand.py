@@ -23,6 +23,9 @@ MADE_BY = {
 }
 """What to run first, by kind of the missing input."""
 
+NO_MASTER_NIGHT = frozenset({"E-MASTER-UNSET", "E-MASTER-MISSING", "E-MASTER-EXCLUDED"})
+"""Errors that say why no master step has a run: saying so of each of them would only hide the cause."""
+
 _SCOPES: dict[str, Callable[[Draft, Request, Row, Step], list[str]]] = {
     "frames": plan_preprocessing,
     "archive": plan_archive,
@@ -69,6 +72,7 @@ def plan_row(draft: Draft, request: Request, row: Row, step: Step) -> tuple[int,
     before, repeated = len(draft.tasks), draft.repeated
     if draft.settings.trigger_run and step.tier == MASTER:
         return 0, ["not in trigger mode: reference products come from the database"]
+    draft.notes.clear()
     reasons = _SCOPES[row.scope](draft, request, row, step)
     request.wanted.update(made_keys(step.recipe, step.variant, "fp"))
     tasks = draft.tasks[before:]
@@ -76,13 +80,15 @@ def plan_row(draft: Draft, request: Request, row: Row, step: Step) -> tuple[int,
     if repeated:
         reasons.append(f"{repeated} run(s) are planned by an earlier step")
     if not tasks and not repeated:
-        draft.findings.add("W-NO-RUNS", short=step.short, reason="; ".join(reasons))
+        if not (step.tier == MASTER and NO_MASTER_NIGHT.intersection(draft.findings.codes())):
+            draft.findings.add("W-NO-RUNS", short=step.short, reason="; ".join(reasons))
     elif row.scope == "night" and len(reasons) > bool(repeated):
         nights = [reason for reason in reasons if " run(s) are planned" not in reason]
         draft.findings.add("W-NO-RUNS", short=step.short, reason="; ".join(nights))
     refused = _report_inputs(draft, step, tasks)
     if refused:
         reasons.append(f"{refused} input(s) failed quality control earlier and are left out")
+    reasons += draft.notes
     return len(tasks), reasons
 
 

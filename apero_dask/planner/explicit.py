@@ -292,7 +292,7 @@ class Line:
         if kind is None:
             fibres = " or ".join(f for f in argument.fibres if f)
             of = f" of fibre {fibres}" if fibres else ""
-            self.error(f'file "{name}" is not a {" or ".join(argument.kinds)} file{of}')
+            self.error(f'file "{name}" is not of the kind {" or ".join(argument.kinds)}{of}')
             return None
         identifier, night = name[:8], self.command.obs_dir
         for frame in self.draft.selected.night_frames.get(night, ()):

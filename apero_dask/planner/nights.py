@@ -30,6 +30,7 @@ def plan_nights(draft: Draft, request: Request, row: Row, step: Step) -> list[st
     number = 0
     reasons: list[str] = []
     missing: dict[str, list[str]] = {}
+    cut: dict[tuple[str, int], list[str]] = {}
     for night, found in nights.items():
         groups, lacking = nightly_groups(
             found,
@@ -51,6 +52,7 @@ def plan_nights(draft: Draft, request: Request, row: Row, step: Step) -> list[st
                 draft.findings.add(
                     "W-GROUP-LIMIT", short=step.short, night=night, n=available, dprtype=types, m=used
                 )
+                cut.setdefault((types, used), []).append(night)
             number += draft.add(
                 request,
                 step,
@@ -62,6 +64,9 @@ def plan_nights(draft: Draft, request: Request, row: Row, step: Step) -> list[st
                 science=kind.science,
                 reference=kind.reference,
             )
+    for (types, used), where in cut.items():
+        listed = one_line(dict.fromkeys(where))
+        draft.notes.append(f"GROUP_FILE_LIMIT: only the last {used} {types} frames of {listed}")
     for lacking, where in missing.items():
         reasons.append(f"no {lacking} frame on {one_line(where)}")
         # Without Fabry-Perot in the reference fibre the shipped leak fractions serve.

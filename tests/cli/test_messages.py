@@ -142,7 +142,9 @@ CASES = [
     ),
     Case("E-NIGHT-CONFLICT", SEQ + "NIGHT_NAME = 2018-09-26\nEXCLUDE_OBS_DIRS = 2018-09-26\n", status=2),
     Case("E-NO-NIGHT", BASE + "INCLUDE_OBS_DIRS = 2017-01-01\nid1 = calib_seq\n", status=3),
-    Case("W-NIGHT-UNKNOWN", SEQ + "EXCLUDE_OBS_DIRS = 2018-09-28\n", says=("2018-09-28", "2018-09-2")),
+    Case(
+        "W-NIGHT-UNKNOWN", SEQ + "EXCLUDE_OBS_DIRS = 2018-09-28\n", says=("2018-09-28", "Closest: 2018-09-27")
+    ),
     Case(
         "E-NO-FILES",
         BASE + "id1 = calib_seq\n",
@@ -193,6 +195,18 @@ CASES = [
         says=("2320130o",),
     ),
     Case(
+        "W-DUP-FRAME",
+        change=copy_frame("2018-09-25/2320031o.fits", "2018-09-25/2320099o.fits"),
+        says=("2320031o exists in 2018-09-25/2320031o.fits and 2018-09-25/2320099o.fits", "using the one of"),
+        name="other name",
+    ),
+    Case(
+        "W-FRAME",
+        change=copy_frame("2018-09-25/2320031o.fits", "2018-09-25/2320099o.fits"),
+        says=('2320031o: FILENAME is "2320031o', "in a file named 2320099o", "FILENAME is used"),
+        name="other name",
+    ),
+    Case(
         "W-BAD-FILE", change=write("2018-09-25/2399999o.fits", b""), says=("empty", "2399999o"), name="empty"
     ),
     Case(
@@ -238,6 +252,8 @@ CASES = [
     Case("W-RESET-IGNORED", SEQ + "RESET_ALLOWED = True\n"),
     Case("W-CORES-CLAMP", "CORES = -500\nid1 = blank_seq\n", says=("-500",), execute=True),
     Case("W-CORES-OVER", "CORES = 500\nid1 = blank_seq\n", says=("500",), execute=True),
+    Case("W-CORES-CLAMP", "CORES = -500\nid1 = blank_seq\n", says=("-500",), name="listing"),
+    Case("W-CORES-OVER", "CORES = 500\nid1 = blank_seq\n", says=("500",), name="listing"),
     Case("W-GROUP-LIMIT", SEQ + "GROUP_FILE_LIMIT = 4\n", says=("FLAT_FLAT", "10", "4")),
     Case("I-TARGETS-IGNORED", BASE + "id1 = full_seq\n", says=("SCIENCE_TARGETS",)),
     Case("I-NO-COUNTERPART", SEQ + "RUN_POLAR = True\n", says=("POLAR",)),

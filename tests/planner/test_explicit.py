@@ -86,7 +86,7 @@ def error(line: str, snapshot: Snapshot | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (f"cal_extract {ONE} 2320031o.fits", "is not a PP file"),
+        (f"cal_extract {ONE} 2320031o.fits", "is not of the kind PP"),
         (
             f"cal_extract {ONE} 2320031o_pp.fits",
             "E-NO-FILES id00001: cal_extract: 2320031o_pp.fits is not in tmp",
@@ -98,7 +98,7 @@ def error(line: str, snapshot: Snapshot | None = None) -> list[str]:
         ),
         (f"cal_preprocessing {ONE} 9999999o.fits", "E-NO-FILES id00001: cal_preprocessing: 9999999o.fits"),
         (f"cal_preprocessing {ONE} 2320130o.fits", "E-NO-FILES"),
-        (f"cal_preprocessing {ONE} notes.txt", "is not a RAW file"),
+        (f"cal_preprocessing {ONE} notes.txt", "is not of the kind RAW"),
         (f"cal_loc {ONE} 2320031o_pp.fits", "2320031o is OBJ_FP, expected DARK_FLAT or FLAT_DARK"),
         (
             f"cal_loc {ONE} 2320005f_pp.fits 2320010f_pp.fits",
@@ -110,7 +110,7 @@ def error(line: str, snapshot: Snapshot | None = None) -> list[str]:
         ("cal_leak_master 2018-09-24", "night 2018-09-24 has no DARK_FP frame"),
         (
             f"cal_ccf {ONE} 2320031o_pp_s1d_w_AB.fits",
-            "is not a TCORR or TCORR1 or LCORR or E2DSFF or E2DS file",
+            "is not of the kind TCORR or TCORR1 or LCORR or E2DSFF or E2DS",
         ),
         ("obj_mk_template Gl698", 'object "Gl698" was not observed; the closest observed object is GL699'),
     ],
