@@ -259,7 +259,8 @@ def fill_profile(profile: np.ndarray, rows: np.ndarray, below: int, above: int) 
             seen = good[:, holes]
             share = (mean * seen).sum(axis=0)
             part = window[:, holes]
-            scale = np.where((share > 0.5) & (total[holes] > 0.0), total[holes] / share, 0.0)
+            known = (share > 0.5) & (total[holes] > 0.0)
+            scale = np.where(known, total[holes] / np.where(known, share, 1.0), 0.0)
             lit = scale > 0.0
             here = np.where(seen & lit, part / np.where(lit, scale, 1.0), mean)
             shape[:, holes] = here
