@@ -21,6 +21,9 @@ HC_WIDTHS = (0.5, 2.0)  # px, standard deviations a lamp line may have (referenc
 HC_SIGNIFICANCE = 10.0  # amplitude over its error
 FP_REACH = 0.55  # half window of a peak over the distance of the peaks: the core and the feet
 FP_WIDTHS = (0.5, 2.5)  # px
+MOST_SLOPE = 0.1  # per px: a change of the light by more is noise
+FINESSE_TRIALS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)  # inverse finesses
+FINESSE_PEAKS = 1500  # bright peaks that tell the finesse
 FP_SIGNIFICANCE = 6.0
 LINE_WIDTH = 1.0  # px, standard deviation assumed for blends
 MOST_BIAS = 0.01  # px (23 m/s): a companion that moves a line by more spoils it
@@ -209,25 +212,85 @@ def find_comb(flux: np.ndarray, var: np.ndarray, cavity: Cavity, wave: WaveMap) 
 
 def measure_comb(
     flux: np.ndarray, var: np.ndarray, lines: Lines, cavity: Cavity, wave: WaveMap, most_px: float
-) -> Lines:
+) -> tuple[Lines, float]:
     """Fit peaks of known number at their predicted columns.
 
     Parameters
     ----------
     lines
         Every peak of the range once per order, numbers falling with the column, as by `predict_comb`; the
-        amplitudes of an earlier measurement give those of the neighbours.
+        amplitudes of an earlier measurement give those of the neighbours and the slope of the light.
     most_px
         A peak farther than this from its prediction is noise.
+
+    Returns
+    -------
+    lines
+    finesse
+        Of the etalon, as far as the shape of the peaks tells; infinite for Gaussian peaks.
+
+    Notes
+    -----
+    The spectrograph adds a Gaussian to the Lorentzian of the etalon; the finesse is that for which bright
+    peaks have the smallest chi-square (parabola through the best trial and its neighbours).
     """
     import numpy as np
 
     spacing = spacing_at(cavity, wave, lines.order, lines.x_ref)
     height = _filled(lines.order, lines.x_ref, lines.amplitude)
     near, ratio = _neighbours(lines.order, lines.x_ref, height, spacing)
-    found, _ = _fit(flux, var, lines, lines.x_ref, near, ratio, spacing)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.log(ratio[:, 1] / ratio[:, 0]) / (near[:, 1] - near[:, 0])
+    slope = np.clip(np.nan_to_num(slope), -MOST_SLOPE, MOST_SLOPE)
+    inverse = _inverse_finesse(flux, var, lines, near, ratio, spacing, slope, height)
+    found, _ = _fit(
+        flux, var, lines, lines.x_ref, near, ratio, spacing, lorentz=0.5 * inverse * spacing, slope=slope
+    )
     with np.errstate(invalid="ignore"):
-        return found.spoiled(~(np.abs(found.x - found.x_ref) < most_px))
+        found = found.spoiled(~(np.abs(found.x - found.x_ref) < most_px))
+    return found, 1.0 / inverse if inverse > 0 else float("inf")
+
+
+def _inverse_finesse(
+    flux: np.ndarray,
+    var: np.ndarray,
+    lines: Lines,
+    near: np.ndarray,
+    ratio: np.ndarray,
+    spacing: np.ndarray,
+    slope: np.ndarray,
+    height: np.ndarray,
+) -> float:
+    import numpy as np
+    from apero_kernels.comb import fit_comb
+
+    known = np.flatnonzero(np.isfinite(lines.amplitude))
+    # Bright peaks of every order: which orders are bright must not decide.
+    rank = np.full(lines.order.size, 0.0)
+    for o in np.unique(lines.order[known]):
+        rows = known[lines.order[known] == o]
+        rank[rows] = height[rows] / height[rows].max()
+    rows = known[rank[known] > 0.5]
+    rows = rows[:: max(1, rows.size // FINESSE_PEAKS)]
+    if rows.size < FINESSE_PEAKS // 50:
+        return 0.0
+    cost = []
+    for trial in (0.0, *FINESSE_TRIALS):
+        quality, used = fit_comb(
+            flux, var, lines.order[rows], lines.x_ref[rows], near[rows], ratio[rows],
+            FP_REACH * spacing[rows], lorentz=0.5 * trial * spacing[rows], slope=slope[rows],
+        )[2:]  # fmt: skip
+        cost.append(quality * np.maximum(used - 4, 1))
+    good = np.isfinite(cost).all(axis=0)
+    if not good.any():
+        return 0.0
+    total = np.array(cost)[:, good].sum(axis=1)
+    trials = np.array((0.0, *FINESSE_TRIALS))
+    best = int(np.argmin(total))
+    if best in (0, trials.size - 1):
+        return float(trials[best])
+    curve = np.polyfit(trials[best - 1 : best + 2], total[best - 1 : best + 2], 2)
+    return float(-0.5 * curve[1] / curve[0])
 
 
 def predict_comb(cavity: Cavity, wave: WaveMap, known: Lines | None = None) -> Lines:
@@ -272,11 +335,12 @@ def _fit(
     near: np.ndarray,
     ratio: np.ndarray,
     spacing: np.ndarray,
+    **shape: np.ndarray,
 ) -> tuple[Lines, np.ndarray]:
     import numpy as np
     from apero_kernels.comb import fit_comb
 
-    fit, errors, _, used = fit_comb(flux, var, lines.order, start, near, ratio, FP_REACH * spacing)
+    fit, errors, _, used = fit_comb(flux, var, lines.order, start, near, ratio, FP_REACH * spacing, **shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = fit[:, 0] / errors[:, 0]
         good = (used > 0) & (snr > FP_SIGNIFICANCE) & (np.abs(fit[:, 1] - lines.x_ref) < 0.5 * spacing)

@@ -71,6 +71,8 @@ class FibreSolution:
     """float64[order]: median formal error of the map along the order, without the zero point; m/s."""
     scale: np.ndarray
     """float64[order]: scatter of the peaks over their errors; NaN for an order without enough peaks."""
+    finesse: float
+    """Of the etalon, from the shape of the peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ class _Fibre:
     offset_px: float
     error_ms: np.ndarray
     scale: np.ndarray
+    finesse: float = float("inf")
 
 
 def _begin(name: str, spectra: LampSpectra, guess: WaveMap, cavity: Cavity, catalogue: Catalogue) -> _Fibre:
@@ -188,7 +191,7 @@ def _measure(fibre: _Fibre, cavity: Cavity, catalogue: Catalogue) -> None:
         s.hc, s.hc_variance, predict_catalogue(catalogue, fibre.wave, blends=False), NEAR_LAMP
     )
     predicted = predict_comb(cavity, fibre.wave, fibre.fp)
-    fibre.fp = measure_comb(s.fp, s.fp_variance, predicted, cavity, fibre.wave, NEAR_COMB)
+    fibre.fp, fibre.finesse = measure_comb(s.fp, s.fp_variance, predicted, cavity, fibre.wave, NEAR_COMB)
 
 
 def _fit(fibre: _Fibre, cavity: Cavity) -> None:
@@ -325,7 +328,7 @@ def _solution(
     for name, f in fibres.items():
         velocity, sigma = residuals(f.hc, f.wave)
         done[name] = FibreSolution(
-            f.wave, f.hc, f.fp, velocity, sigma, f.numbering, f.offset_px, f.error_ms, f.scale
+            f.wave, f.hc, f.fp, velocity, sigma, f.numbering, f.offset_px, f.error_ms, f.scale, f.finesse
         )
     middle = np.array([0.5 * sum(cavity.domain)])
     return Solution(

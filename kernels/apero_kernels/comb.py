@@ -1,9 +1,14 @@
 """Find and fit the peaks of a Fabry-Perot comb, tens of thousands per call.
 
 A peak is fitted together with its two neighbours,
-``amplitude * (g(x - centre) + sum_k share_k g(x - place_k)) + constant``, g a Gaussian of the common width:
-the feet of the neighbours overlap in the window, and where the blaze is steep they are unequal.  A periodic
-function with equal neighbours is wrong by 0.01 to 0.05 px there; this one by 0.001 px.
+``amplitude * (k(x - centre) + sum_j ratio_j k(x - near_j)) + constant``: the feet of the neighbours overlap
+in the window, and where the blaze is steep they are unequal.  A periodic function with equal neighbours is
+wrong by 0.01 to 0.05 px there.
+
+k is a Voigt function: the etalon makes Lorentzians of half width `lorentz`, the spectrograph spreads them
+by a Gaussian.  The light on the etalon changes by a share `slope` per px before it is spread; a Lorentzian
+times 1 + slope u, spread by a Gaussian, is Re[(1 - i slope lorentz) w(z)], z = (u + i lorentz) / (sqrt(2)
+width), w the Faddeeva function.  Left out, the slope moves the centre by about slope lorentz width.
 """
 
 from __future__ import annotations
@@ -16,9 +21,24 @@ from apero_kernels.contracts import check_float, check_integer
 PARAMETERS = ("amplitude", "centre", "width", "constant")
 START_WIDTH = 1.0  # px, standard deviation
 
+_TERMS = 16  # of the rational series for w, an even number: 1.3e-7
+
+
+def _series_of(terms: int) -> tuple[float, np.ndarray]:
+    # Weideman 1994 (SIAM J. Numer. Anal. 31, 1497), equations 37 and 38.
+    scale = float(np.sqrt(terms / np.sqrt(2.0)))
+    angle = np.arange(-2 * terms + 1, 2 * terms) * np.pi / (2 * terms)
+    t = scale * np.tan(0.5 * angle)
+    values = np.append(0.0, np.exp(-(t**2)) * (scale**2 + t**2))
+    found = np.real(np.fft.fft(np.fft.fftshift(values))) / (4 * terms)
+    return scale, np.ascontiguousarray(found[1 : terms + 1][::-1])
+
+
+_SCALE, _SERIES = _series_of(_TERMS)
+
 _MOST = 60  # steps of a fit
-_STEP = 1e-6  # px: smaller moves of the centre end it, if
-_GAIN = 1e-6  # chi-square falls by less: faint peaks know their width badly and their centre well
+_STEP = 1e-5  # px: a smaller move of the centre is the last one (the next is its square), if
+_GAIN = 1e-4  # chi-square falls by less: faint peaks know their width badly and their centre well
 _CORE = 2  # px on each side above which a peak must stand
 
 
@@ -136,22 +156,59 @@ def _plain(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 @kernel
-def _peak_model(p, near, ratio, first, n, value, slope):
+def _faddeeva(z):
+    # w(z) for Im z >= 0.
+    below = _SCALE - 1j * z
+    # A division of complex numbers takes as long as ten multiplications.
+    inverse = below.conjugate() * (1.0 / (below.real * below.real + below.imag * below.imag))
+    ratio = (_SCALE + 1j * z) * inverse
+    square = ratio * ratio
+    # Two sums side by side: one alone waits for every multiplication.
+    even = 0.0 + 0.0j
+    odd = 0.0 + 0.0j
+    for k in range(0, _TERMS, 2):
+        even = even * square + _SERIES[k]
+        odd = odd * square + _SERIES[k + 1]
+    total = even * ratio + odd
+    return 2.0 * total * inverse * inverse + 0.5641895835477563 * inverse
+
+
+@kernel
+def _profile(u, width, lorentz, slope, out):
+    # Profile at distance u, and its derivatives by u and by width.
+    if lorentz <= 0.0:
+        v = u / width
+        out[0] = np.exp(-0.5 * v * v)
+        out[1] = -out[0] * v / width
+        out[2] = out[0] * v * v / width
+        return
+    unit = 1.0 / (1.4142135623730951 * width)
+    z = (u + 1j * lorentz) * unit
+    w = _faddeeva(z)
+    change = -2.0 * z * w + 1.1283791670955126j
+    share = 1.0 - 1j * slope * lorentz
+    out[0] = (share * w).real
+    out[1] = (share * change).real * unit
+    out[2] = -(share * change * z).real / width
+
+
+@kernel
+def _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape):
     for i in range(n):
-        u = (first + i - p[1]) / p[2]
-        g = np.exp(-0.5 * u * u)
-        total = g
-        widen = g * u * u
+        x = first + i
+        _profile(x - p[1], p[2], lorentz, light, shape)
+        total = shape[0]
+        moved = -shape[1]
+        widened = shape[2]
         for k in range(2):
             if ratio[k] > 0.0:
-                v = (first + i - near[k]) / p[2]
-                h = ratio[k] * np.exp(-0.5 * v * v)
-                total += h
-                widen += h * v * v
+                _profile(x - near[k], p[2], lorentz, light, shape)
+                total += ratio[k] * shape[0]
+                widened += ratio[k] * shape[2]
         value[i] = p[0] * total + p[3]
         slope[i, 0] = total
-        slope[i, 1] = p[0] * g * u / p[2]
-        slope[i, 2] = p[0] * widen / p[2]
+        slope[i, 1] = p[0] * moved
+        slope[i, 2] = p[0] * widened
         slope[i, 3] = 1.0
 
 
@@ -206,10 +263,13 @@ def _normal(data, weight, value, slope, n, matrix, vector):
 
 
 @kernel
-def _fit_peak(p, near, ratio, first, n, data, weight, value, slope, matrix, vector, factor, step, trial):
+def _fit_peak(
+    p, near, ratio, lorentz, light, first, n, data, weight,
+    value, slope, shape, matrix, vector, factor, step, trial,
+):  # fmt: skip
     # Levenberg-Marquardt; chi-square, NaN if there is no minimum.  Leaves the normal matrix in `matrix`.
     damping = 1e-3
-    _peak_model(p, near, ratio, first, n, value, slope)
+    _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape)
     chi = _normal(data, weight, value, slope, n, matrix, vector)
     for _ in range(_MOST):
         moved = False
@@ -219,7 +279,7 @@ def _fit_peak(p, near, ratio, first, n, data, weight, value, slope, matrix, vect
                 for a in range(4):
                     trial[a] = p[a] + step[a]
                 if 0.2 < trial[2] < n and abs(step[1]) < n:
-                    _peak_model(trial, near, ratio, first, n, value, slope)
+                    _peak_model(trial, near, ratio, lorentz, light, first, n, value, slope, shape)
                     new = 0.0
                     for i in range(n):
                         r = data[i] - value[i]
@@ -229,7 +289,7 @@ def _fit_peak(p, near, ratio, first, n, data, weight, value, slope, matrix, vect
                         break
             damping = max(damping * 10.0, 1e-6)
         if not moved:
-            _peak_model(p, near, ratio, first, n, value, slope)
+            _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape)
             _normal(data, weight, value, slope, n, matrix, vector)
             return chi
         for a in range(4):
@@ -243,7 +303,9 @@ def _fit_peak(p, near, ratio, first, n, data, weight, value, slope, matrix, vect
 
 
 @kernel
-def _fit_comb(spectra, var, order, start, near, ratio, reach, parameters, errors, quality, used):
+def _fit_comb(
+    spectra, var, order, start, near, ratio, reach, lorentz, light, parameters, errors, quality, used
+):
     columns = spectra.shape[1]
     longest = 1
     for i in range(start.shape[0]):
@@ -253,6 +315,7 @@ def _fit_comb(spectra, var, order, start, near, ratio, reach, parameters, errors
     weight = np.empty(longest)
     value = np.empty(longest)
     slope = np.empty((longest, 4))
+    shape = np.empty(3)
     matrix = np.zeros((4, 4))
     factor = np.zeros((4, 4))
     vector = np.empty(4)
@@ -293,8 +356,8 @@ def _fit_comb(spectra, var, order, start, near, ratio, reach, parameters, errors
         p[2] = START_WIDTH
         p[3] = low / scale
         chi = _fit_peak(
-            p, near[i], ratio[i], float(first), n, data, weight, value, slope, matrix, vector, factor, step,
-            trial,
+            p, near[i], ratio[i], lorentz[i], light[i], float(first), n, data, weight,
+            value, slope, shape, matrix, vector, factor, step, trial,
         )  # fmt: skip
         if not np.isfinite(chi) or not _cholesky(matrix, 0.0, factor):
             continue
@@ -317,6 +380,9 @@ def fit_comb(
     near: np.ndarray,
     ratio: np.ndarray,
     reach: np.ndarray,
+    *,
+    lorentz: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fit every peak of a comb with its two neighbours held in place.
 
@@ -334,12 +400,17 @@ def fit_comb(
         Their amplitudes over that of the peak; 0 = no neighbour.
     reach : float64[peak]
         Half width of the window: pixels ceil(start - reach)..floor(start + reach), at least five.
+    lorentz : float64[peak], optional
+        Half width at half maximum of the peaks of the etalon, px; without it they are Gaussians.
+    slope : float64[peak], optional
+        Relative change of the light along the order, per px; matters with `lorentz` only.
 
     Returns
     -------
     parameters, errors : float64[peak, 4]
         `PARAMETERS` and their standard deviations.  NaN if the window leaves the spectrum, holds a pixel that
-        is not finite, or the fit does not converge: the row stays.
+        is not finite, or the fit does not converge: the row stays.  Amplitude: that of the Gaussian with
+        the same width and flux.
     quality : float64[peak]
         Chi-square per degree of freedom.
     used : int64[peak]
@@ -363,7 +434,10 @@ def fit_comb(
     check_float("ratio", ratio, 2, (order.size, 2))
     parameters, errors = np.empty((order.size, 4)), np.empty((order.size, 4))
     quality, used = np.empty(order.size), np.empty(order.size, np.int64)
+    none = np.zeros(order.size)
+    wide = none if lorentz is None else check_float("lorentz", lorentz, 1, order.shape)
+    light = none if slope is None else check_float("slope", slope, 1, order.shape)
     flux, noise, at, beside, ratios, half = _plain(spectra, var, start, near, ratio, reach)
-    rows = np.ascontiguousarray(order)
-    _fit_comb(flux, noise, rows, at, beside, ratios, half, parameters, errors, quality, used)
+    rows, (wide, light) = np.ascontiguousarray(order), _plain(wide, light)
+    _fit_comb(flux, noise, rows, at, beside, ratios, half, wide, light, parameters, errors, quality, used)
     return parameters, errors, quality, used

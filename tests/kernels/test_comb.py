@@ -7,6 +7,7 @@ import pytest
 from apero_kernels import comb
 from hypothesis import given, settings
 from scipy.optimize import curve_fit
+from scipy.special import wofz
 
 from tests.kernels.cases import arrays
 
@@ -78,7 +79,7 @@ def test_every_peak_is_found_and_nothing_else(seed):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_fits_are_those_of_curve_fit(seed):
-    """Centres agree to 1e-6 px, errors to 1e-3 of themselves."""
+    """Centres agree to 1e-5 px, where the fit stops (errors are above 1e-3 px), errors to 1 per cent."""
     rng = np.random.default_rng(seed)
     flux, var, centres, height = spectrum_of(rng, slope=0.01)
     near, ratio = neighbours(centres, height)
@@ -99,10 +100,10 @@ def test_fits_are_those_of_curve_fit(seed):
             model, x, flux[0, at], [3e4, start[i], 1.0, 0.0], sigma=np.sqrt(var[0, at]), absolute_sigma=True,
             ftol=1e-15, xtol=1e-15, gtol=1e-15,
         )  # fmt: skip
-        assert abs(best[1] - found[i, 1]) < 1e-6
-        np.testing.assert_allclose(errors[i], np.sqrt(np.diag(covariance)), rtol=1e-3)
+        assert abs(best[1] - found[i, 1]) < 1e-5
+        np.testing.assert_allclose(errors[i], np.sqrt(np.diag(covariance)), rtol=1e-2)
         chi = np.sum((flux[0, at] - model(x, *best)) ** 2 / var[0, at]) / max(x.size - 4, 1)
-        assert quality[i] == pytest.approx(chi, rel=1e-6, abs=1e-9)
+        assert quality[i] == pytest.approx(chi, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -129,6 +130,49 @@ def test_unequal_neighbours_do_not_pull():
     assert np.abs(found[1:-1, 1] - centres[1:-1]).max() < 1e-6
     alone, *_ = comb.fit_comb(flux, var, order, centres, near, 0 * ratio, reach)
     assert np.abs(alone[1:-1, 1] - centres[1:-1]).max() > 0.003
+
+
+def voigt(x, centre, width, lorentz, slope):
+    z = (x - centre + 1j * lorentz) / (np.sqrt(2) * width)
+    return ((1 - 1j * slope * lorentz) * wofz(z)).real
+
+
+def test_the_profile_is_that_of_a_sloping_lorentzian_spread_by_a_gaussian():
+    """The formula against the convolution, summed on a fine grid."""
+    fine = np.arange(-400, 400, 0.004)
+    lorentz, width, slope = 0.25, 0.95, 0.004
+    light = lorentz / np.pi / (fine**2 + lorentz**2) * (1 + slope * fine)
+    x = np.arange(-6.0, 7.0)
+    spread = np.exp(-0.5 * ((x[:, None] - fine) / width) ** 2)
+    expected = (spread * light).sum(axis=1) * 0.004
+    # The tails beyond the grid hold 4e-4 of a Lorentzian, far from the peak.
+    np.testing.assert_allclose(voigt(x, 0.0, width, lorentz, slope), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_peaks_of_an_etalon_are_fitted_as_they_are(seed):
+    """Voigt peaks on a slope: right to 4e-4 px (tails of the second neighbours); Gaussians are not."""
+    rng = np.random.default_rng(seed)
+    spacing, lorentz, slope, number = 9.1, 0.23, 0.012, 60
+    centres = 40 + spacing * np.arange(number) + rng.uniform(-0.2, 0.2)
+    height = 3e4 * np.exp(slope * (centres - centres.mean()))
+    x = np.arange(int(centres[-1]) + 60.0)
+    width = rng.uniform(0.85, 1.05)
+    flux = sum(h * voigt(x, c, width, lorentz, slope) for c, h in zip(centres, height, strict=True))[None]
+    var = np.maximum(flux, 0) + 900.0
+    near, ratio = neighbours(centres, height)
+    order, every = np.zeros(number, np.int64), np.ones(number)
+    start = centres + rng.uniform(-0.2, 0.2, number)
+    reach = 0.55 * spacing * every
+    found, *_ = comb.fit_comb(
+        flux, var, order, start, near, ratio, reach, lorentz=lorentz * every, slope=slope * every
+    )
+    inner = slice(3, -3)
+    miss = found[inner, 1] - centres[inner]
+    assert np.abs(miss).max() < 4e-4
+    np.testing.assert_allclose(found[inner, 2], width, rtol=2e-3)
+    plain, *_ = comb.fit_comb(flux, var, order, start, near, ratio, reach)
+    assert np.abs(plain[inner, 1] - centres[inner]).mean() > 1e-3
 
 
 def test_failed_peaks_stay_as_rows():
