@@ -1,5 +1,8 @@
 """Texts of the messages, by code.
 
+Placeholders are filled from the keywords of ``Findings.add``, so the names of its own parameters (``line``,
+``file``, ...) cannot be used here; a test looks.
+
 E: error, ends the command before anything runs (some are raised while running, see RUN_TIME);
 W: warning; I: information.
 """
@@ -10,7 +13,7 @@ MESSAGES: dict[str, str] = {
     "E-NO-RUNFILE": 'Run file "{name}" not found (looked in {dir1} and {dir2}).',
     "E-RUNFILE": 'Run file "{name}" {problem}: {action}.',
     "E-INSTRUMENT": 'Instrument "{name}" is not supported; expected one of {list}.',
-    "E-SYNTAX": 'Line is neither a comment nor KEY = VALUE: "{line}".',
+    "E-SYNTAX": 'Line is neither a comment nor KEY = VALUE: "{text}".',
     "E-TYPE": '{key} = "{value}": expected {type}.',
     "W-UNKNOWN-KEY": "Unknown key {key}; ignored. Did you mean {suggestion}?",
     "W-UNKNOWN-SWITCH": "{key}: no recipe has the short name {short}. Did you mean {suggestion}?",
@@ -52,7 +55,7 @@ MESSAGES: dict[str, str] = {
     "W-UNIDENTIFIED": "{n} frame(s) could not be identified: {list}.",
     "W-ASSET": "Assets file {path} line {row}: {problem}; row ignored.",
     "W-ASSET-FILE": "Assets file {path} {problem}; {action}.",
-    "W-SECTION": "Section line {line} has no meaning in a run file; ignored.",
+    "W-SECTION": "Section line {text} has no meaning in a run file; ignored.",
     "W-LISTDUP": '{key}: "{item}" is listed twice.',
     "W-SEQ-REPEAT": "id{n} repeats {sequence} of id{m}; identical runs are planned once.",
     "W-CORES-CLAMP": "CORES = {value} leaves no slot on {n} processors; using 1.",

@@ -71,15 +71,16 @@ def _finding(group: _Group, days: float) -> Finding:
 
 def _of_task(task: Task, resolver: Resolver) -> Iterator[tuple[str, dict[str, object]]]:
     state = resolver.states[task.key]
-    binding = resolver.bindings.get(task.key)
-    if state is State.FAILED_CALIB and binding is None:
-        for selection in task.selections:
-            if not selection.optional and _chosen(selection, resolver) is None:
+    if state.blocked or state is State.FAILED_INPUT:
+        return
+    # What a run used follows from how its candidates ended; nothing need be kept of runs that are over.
+    chosen = [_chosen(selection, resolver) for selection in task.selections]
+    if state is State.FAILED_CALIB:
+        for selection, choice in zip(task.selections, chosen, strict=True):
+            if not selection.optional and choice is None:
                 yield "E-MISSING-CALIB", {"key": _names(selection.kinds)}
         return
-    if binding is None:
-        return
-    for selection, choice in zip(task.selections, binding.choices, strict=True):
+    for selection, choice in zip(task.selections, chosen, strict=True):
         if choice is not None and choice.fallback:
             yield _fallback(selection, choice, resolver)
 
@@ -116,8 +117,8 @@ def _fallback(selection: Selection, choice: Candidate, resolver: Resolver) -> tu
 
 def _of_node(node: Node, resolver: Resolver) -> Iterator[tuple[str, dict[str, object]]]:
     """A model made of the transmissions of the first pass, because none of the second passed."""
-    binding = resolver.bindings.get(node.key)
-    if binding is None or not (node.fallback or node.fallback_stored):
+    state = resolver.states[node.key]
+    if state.blocked or state is State.FAILED_INPUT or not (node.fallback or node.fallback_stored):
         return
     if not node.stored and not any(resolver.passed(key) for key in node.members):
         yield (

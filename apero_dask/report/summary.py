@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MOST_LINES = 40
 """Causes or messages listed; the rest is counted."""
 TEXTS_PER_CODE = 3
+MOST_ALIKE = 3
+"""Runs of one step that ended alike and are listed one by one; more are folded to one line."""
 
 CONTINUES = "nothing finished is lost, the same command continues"
 STATUS_WORDS: Mapping[int, str] = {
@@ -64,7 +66,7 @@ def summary(
     if failed_quality:
         yield ""
         yield f"Quality control failed: {len(failed_quality)} run(s); their products are flagged and not used"
-        yield from most([f"  {name_of(t)}: {error_of(result, t.key)}".rstrip(": ") for t in failed_quality])
+        yield from most(quality_lines(failed_quality, errors_of(result)))
     messages = [*run_messages(result), *(str(m) for m in calibration_messages(plan, resolver, days))]
     if messages:
         yield ""
@@ -152,19 +154,55 @@ def state_table(rows: Sequence[tuple[str, State | None]]) -> list[str]:
 
 
 def cause_lines(plan: Plan, causes: Sequence[Cause], result: Result | None = None) -> list[str]:
-    """One line per cause, and one with what it stopped, counted by step."""
-    lines = []
+    """One line per cause, with what it stopped, counted by step; causes alike share a line."""
+    groups: dict[tuple[State, str, str], list[Cause]] = {}
     for cause in causes:
-        log = result.outcomes[cause.key].log if result and cause.key in result.outcomes else ""
-        where = f" (log {log})" if log else ""
-        error = f": {cause.error}" if cause.error else ""
-        stopped = ""
-        if cause.blocked:
-            steps = Counter(_short(plan.by_key[key]) for key in cause.blocked)
-            counted = ", ".join(f"{short} {number}" for short, number in steps.items())
-            stopped = f"; stops {len(cause.blocked)} run(s): {counted}"
-        lines.append(f"  {cause.state} {name_of(plan.by_key[cause.key])}{error}{where}{stopped}")
+        item = plan.by_key[cause.key]
+        groups.setdefault((cause.state, _short(item), unnamed(item, cause.error)), []).append(cause)
+    lines = []
+    for group in groups.values():
+        for alike in [group] if len(group) > MOST_ALIKE else [[cause] for cause in group]:
+            lines.append(_cause_line(plan, alike, result))
     return lines
+
+
+def _cause_line(plan: Plan, alike: Sequence[Cause], result: Result | None) -> str:
+    """Line of causes alike: the first of them, and what they stopped together."""
+    first = alike[0]
+    item = plan.by_key[first.key]
+    more = f" and {len(alike) - 1} other {_short(item)} run(s) alike" if len(alike) > 1 else ""
+    error = f": {first.error}" if first.error else ""
+    log = result.outcomes[first.key].log if result and first.key in result.outcomes else ""
+    where = f" (log {log})" if log else ""
+    blocked = list(dict.fromkeys(key for cause in alike for key in cause.blocked))
+    stopped = ""
+    if blocked:
+        steps = Counter(_short(plan.by_key[key]) for key in blocked)
+        counted = ", ".join(f"{short} {number}" for short, number in steps.items())
+        stopped = f"; stops {len(blocked)} run(s): {counted}"
+    return f"  {first.state} {name_of(item)}{more}{error}{where}{stopped}"
+
+
+def quality_lines(failed: Sequence[Task], errors: Mapping[str, str]) -> list[str]:
+    """One line per run that failed quality control; runs of a step that failed alike share a line."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in failed:
+        error = unnamed(task, errors.get(task.key, ""))
+        groups.setdefault((task.step.short, error), []).append(task)
+    lines = []
+    for group in groups.values():
+        for alike in [group] if len(group) > MOST_ALIKE else [[task] for task in group]:
+            more = f" and {len(alike) - 1} other run(s) alike" if len(alike) > 1 else ""
+            lines.append(f"  {name_of(alike[0])}{more}: {errors.get(alike[0].key, '')}".rstrip(": "))
+    return lines
+
+
+def unnamed(item: Task | Node, error: str) -> str:
+    """Error text without the names of the run itself, so that equal errors of several runs are equal."""
+    if isinstance(item, Task):
+        for name in (item.stem, item.obs_dir, item.object):
+            error = error.replace(name, "...") if name else error
+    return error
 
 
 def _short(item: Task | Node) -> str:
@@ -174,11 +212,6 @@ def _short(item: Task | Node) -> str:
 def errors_of(result: Result) -> dict[str, str]:
     """Error text by run key."""
     return {key: outcome.error for key, outcome in result.outcomes.items() if outcome.error}
-
-
-def error_of(result: Result, key: str) -> str:
-    """Error text of one run, empty if there is none."""
-    return result.outcomes[key].error if key in result.outcomes else ""
 
 
 def first_failure(result: Result) -> str:

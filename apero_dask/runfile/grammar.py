@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from apero_dask.core.errors import Finding, Findings, render
+from apero_dask.core.errors import Findings
 
 MOST_SYNTAX = 50
 """After so many unusable lines the file is no run file, and one more message says so."""
@@ -130,9 +130,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, str | None]]:
 
 
 def _about_line(code: str, number: int, line: str, findings: Findings) -> None:
-    # The placeholder of these texts has the name of the line number's argument, hence not findings.add.
-    text = render(code, line=shown(line.strip(_BLANK)))
-    findings.extend([Finding(code, text, findings.file, number)])
+    findings.add(code, line=number, text=shown(line.strip(_BLANK)))
 
 
 def _not_text(data: bytes, findings: Findings) -> bool:

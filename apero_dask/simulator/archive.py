@@ -88,10 +88,14 @@ def write_file(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     Raises
     ------
     StorageError
-        The folder or the disk refuses; nothing of the file is left behind.
+        The folder or the disk refuses, or the name is that of a folder, a device or a pipe; nothing of the
+        file is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with storage_errors(path):
+        if path.exists() and not path.is_file():
+            # Renaming would put the file in the place of a device or a pipe.
+            raise StorageError(f"Cannot write {path}: it is no regular file; choose another name.")
         try:
             try:
                 stream = temporary.open("wb")

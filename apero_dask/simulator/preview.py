@@ -43,13 +43,16 @@ def preview(frame: str | Path, png: str | Path | None = None) -> Path:
     Raises
     ------
     ConfigError
-        The file is no raw frame.
+        The file is no raw frame, or ``png`` is a folder, a device or a pipe.
     StorageError
         The picture cannot be written.
     """
     frame = Path(frame)
-    shown = _read(frame)
     target = Path(png) if png is not None else Path(frame.name.split(".")[0] + ".png")
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "no regular file"
+        raise ConfigError(f"--png {target} is {what}; give the name of a picture file, such as frame.png.")
+    shown = _read(frame)
     write_file(target.absolute(), [png_bytes(draw(shown).pixels)])
     return target
 

@@ -149,6 +149,11 @@ def run_campaign(config: SimulatorConfig, archive: Archive, workers: int, progre
     digest_of = dict(zip(map(_key, campaign.frames), digests, strict=True))
     tasks = [(config, archive, spec, digest_of[_key(spec)], before.get(_key(spec))) for spec in todo]
     kept = done = len(campaign.frames) - len(todo)
+    if min(workers, len(tasks)) > 1:
+        # Once here instead of in every worker: compiled loops are kept on disk, where the workers find them.
+        from apero_dask.simulator.paint import warm_up
+
+        warm_up(config)
     for name in _parallel(simulate_frame, tasks, workers):
         done += 1
         progress(done, len(campaign.frames), name)

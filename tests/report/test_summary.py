@@ -6,9 +6,12 @@ import sqlite3
 from collections import Counter
 
 from apero_dask.core.outcome import State
+from apero_dask.core.plan import Plan
 from apero_dask.core.work import TaskOutcome
 from apero_dask.engine.driver import Result
-from apero_dask.report.summary import MOST_LINES, most, run_messages, state_table
+from apero_dask.report.causes import Cause
+from apero_dask.report.summary import MOST_LINES, cause_lines, most, quality_lines, run_messages, state_table
+from tests.planner.planning import plan
 from tests.report.conftest import STAR
 from tests.report.reduction import MODELS, NIGHT, RUN_FILE, RUNS, Answer, Root
 
@@ -135,3 +138,38 @@ def test_runs_that_have_not_ended_have_their_column() -> None:
 def test_long_lists_are_cut_and_counted() -> None:
     lines = list(most([f"line {n}" for n in range(MOST_LINES + 5)]))
     assert len(lines) == MOST_LINES + 1 and lines[-1] == "  ... and 5 more"
+
+
+def failures(number: int, error: str, plan: Plan) -> list[Cause]:
+    """Failed preprocessing runs of a plan, ``{stem}`` in the text standing for the frame of each."""
+    tasks = [task for task in plan.tasks if task.step.short == "PP"][:number]
+    return [Cause(t.key, State.FAILED_ERROR, error.format(stem=t.stem), [f"{t.key}-x"]) for t in tasks]
+
+
+def test_causes_alike_share_a_line() -> None:
+    made = plan("id1 = pp_seq")
+    made.by_key.update(
+        (cause.blocked[0], made.by_key[cause.key]) for cause in failures(146, "", made)
+    )  # stand-ins for what they stop
+    many = failures(86, "{stem}.fits is truncated", made)
+    other = Cause(made.tasks[100].key, State.FAILED_ERROR, "no space left")
+    first, second = cause_lines(made, [*many[:40], other, *many[40:]])
+    assert first == (
+        f"  FAILED_ERROR PP 2018-09-25 {made.tasks[0].stem} and 85 other PP run(s) alike: "
+        f"{made.tasks[0].stem}.fits is truncated; stops 86 run(s): PP 86"
+    )
+    assert second.endswith(f"{made.tasks[100].stem}: no space left")
+    # A few are listed one by one, and so are different errors however many.
+    assert len(cause_lines(made, failures(3, "{stem} is bad", made))) == 3
+    odd = [Cause(c.key, c.state, f"pixel {n}") for n, c in enumerate(failures(50, "", made))]
+    assert len(cause_lines(made, odd)) == 50
+
+
+def test_runs_that_failed_quality_control_alike_share_a_line() -> None:
+    tasks = [task for task in plan("id1 = pp_seq").tasks if task.step.short == "PP"][:20]
+    errors = {task.key: "snr below 10" for task in tasks[:18]}
+    assert quality_lines(tasks, errors) == [
+        f"  PP 2018-09-25 {tasks[0].stem} and 17 other run(s) alike: snr below 10",
+        f"  PP 2018-09-25 {tasks[18].stem}",
+        f"  PP 2018-09-25 {tasks[19].stem}",
+    ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from apero_dask.simulator.archive import StorageError, write_file
 from apero_dask.simulator.cli import main
 from apero_dask.simulator.png import GLYPHS, Canvas, png_bytes, ticks
 from tests.simulator.darkroom import MINI, SMALL, only, record
@@ -115,3 +118,22 @@ def test_frames_that_cannot_be_drawn_end_with_one_message(tmp_path, capsys):
         assert message in error
         assert error.count("\n") == 1
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_a_picture_replaces_nothing_but_files(kind, tmp_path, capsys):
+    record(tmp_path, only(), 1.0)
+    target = {"folder": tmp_path / "pictures", "pipe": tmp_path / "pipe", "device": Path("/dev/null")}[kind]
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(target)
+    before = target.stat()
+    assert main(["--preview", str(tmp_path / "2320001d.fits"), "--png", str(target)]) == 2
+    assert f"--png {target} is" in capsys.readouterr().err
+    after = target.stat()
+    assert (after.st_mode, after.st_ino) == (before.st_mode, before.st_ino)
+    with pytest.raises(StorageError, match="no regular file"):
+        write_file(target, [b"picture"])
+    assert target.stat().st_ino == before.st_ino
+    assert not list(tmp_path.glob(".*"))
