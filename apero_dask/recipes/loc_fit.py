@@ -87,28 +87,28 @@ def fit_slit_images(frame: Calibrated, guess: Guess, slices: int) -> SlitImages:
     t = 2.0 * x / nx - 1.0
     place, distance, width = (_no_fit() for _ in range(3))
     for number in range(PASSES):
-        step = fit_slices(image, base, frame.photon, centre, heights, sigma, shares, flux)
-        flux = _positive(step.amplitudes.sum(axis=1))
-        shares = _smooth_shares(t, step.amplitudes, flux, shares)
+        amplitudes, flux_error, shifts, shift_error, place_error, widening, widening_error = fit_slices(
+            image, base, frame.photon, centre, heights, sigma, shares, flux
+        )
+        flux = _positive(amplitudes.sum(axis=1))
+        shares = _smooth_shares(t, amplitudes, flux, shares)
         if number == 0:
             continue
         with np.errstate(invalid="ignore"):
-            known = flux > FEWEST_SNR * step.flux_errors
-            places = centre[:, None] + heights + np.clip(step.shifts, -LARGEST_STEP, LARGEST_STEP)
+            known = flux > FEWEST_SNR * flux_error
+            places = centre[:, None] + heights + np.clip(shifts, -LARGEST_STEP, LARGEST_STEP)
             places[~np.broadcast_to(known[:, None], places.shape)] = np.nan
-            widths = np.where(
-                known, sigma + np.clip(step.widening, -LARGEST_WIDENING, LARGEST_WIDENING), np.nan
-            )
+            widths = np.where(known, sigma + np.clip(widening, -LARGEST_WIDENING, LARGEST_WIDENING), np.nan)
         middle = places.mean(axis=1)
-        place = _fit_groups(t, middle, step.place_errors, groups, DEGREE_CENTRE, FREE_CENTRE)
+        place = _fit_groups(t, middle, place_error, groups, DEGREE_CENTRE, FREE_CENTRE)
         centre = np.polynomial.chebyshev.chebval(t, place.series.T)
         for s in range(slices):
             apart = places[:, s] - middle
-            fit = _fit_groups(t, apart, step.shift_errors[:, s], groups, DEGREE_WIDTH, FREE_WIDTH)
+            fit = _fit_groups(t, apart, shift_error[:, s], groups, DEGREE_WIDTH, FREE_WIDTH)
             heights[:, s] = np.polynomial.chebyshev.chebval(t, fit.series.T)
         pitches = np.tensordot(ranks, places - middle[:, None], (0, 1)) / np.sum(ranks**2)
-        distance = _fit_groups(t, pitches, step.place_errors, groups, DEGREE_WIDTH, FREE_WIDTH)
-        width = _fit_groups(t, widths, step.widening_errors, groups, 0, 1)
+        distance = _fit_groups(t, pitches, place_error, groups, DEGREE_WIDTH, FREE_WIDTH)
+        width = _fit_groups(t, widths, widening_error, groups, 0, 1)
         sigma = np.polynomial.chebyshev.chebval(t, width.series.T)
     found.centres[seen] = place.series
     found.widths[seen] = (slices - 1) * distance.series

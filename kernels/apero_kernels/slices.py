@@ -7,8 +7,6 @@ The mean place of the slices is therefore the place of a trace, not its centre o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from apero_kernels._jit import kernel
@@ -161,24 +159,6 @@ def _fit_slices(
                 widening_errors[t, x] = np.sqrt(inverse[2 * slices, 2 * slices])
 
 
-@dataclass(frozen=True, slots=True)
-class SliceStep:
-    """One Gauss-Newton step, with errors (standard deviations) from noise; NaN where it is not determined."""
-
-    amplitudes: np.ndarray
-    """float64[trace, slice, x]: light of every slice."""
-    flux_errors: np.ndarray
-    """float64[trace, x]: of their sum."""
-    shifts: np.ndarray
-    """float64[trace, slice, x]: change of the place of every slice, px."""
-    shift_errors: np.ndarray
-    place_errors: np.ndarray
-    """float64[trace, x]: of the mean of the shifts."""
-    widening: np.ndarray
-    """float64[trace, x]: change of the standard deviation of the slices, px."""
-    widening_errors: np.ndarray
-
-
 def fit_slices(
     image: np.ndarray,
     base: np.ndarray,
@@ -191,7 +171,7 @@ def fit_slices(
     *,
     wings: float = 3.0,
     fewest: float = 0.8,
-) -> SliceStep:
+) -> tuple[np.ndarray, ...]:
     """One Gauss-Newton step of light and place of every slice, and their width, for every trace and column.
 
     Parameters
@@ -216,6 +196,19 @@ def fit_slices(
         Standard deviations of a slice that the window reaches beyond the outer ones.
     fewest : float
         Part of the window that must be there.
+
+    Returns
+    -------
+    amplitudes : float64[trace, slice, x]
+        Light of every slice; NaN where it is not determined, as in the others.
+    flux_errors : float64[trace, x]
+        Standard deviation, from noise, of their sum.
+    shifts, shift_errors : float64[trace, slice, x]
+        Change of the place of every slice, px, and its standard deviation.
+    place_errors : float64[trace, x]
+        Standard deviation of the mean of the shifts.
+    widening, widening_errors : float64[trace, x]
+        Change of the standard deviation of the slices, px, and its standard deviation.
 
     Raises
     ------
@@ -244,18 +237,10 @@ def fit_slices(
         )
     if not photon >= 0:
         raise ValueError(f"photon: {photon}, expected 0 or more")
-    step = SliceStep(
-        amplitudes=np.empty(shares.shape),
-        flux_errors=np.empty(centres.shape),
-        shifts=np.empty(shares.shape),
-        shift_errors=np.empty(shares.shape),
-        place_errors=np.empty(centres.shape),
-        widening=np.empty(centres.shape),
-        widening_errors=np.empty(centres.shape),
-    )
+    amplitudes, shifts, shift_errors = (np.empty(shares.shape) for _ in range(3))
+    place_errors, widening, widening_errors, flux_errors = (np.empty(centres.shape) for _ in range(4))
     _fit_slices(
         image, base, float(photon), centres, heights, sigmas, shares, fluxes, float(wings), float(fewest),
-        step.amplitudes, step.shifts, step.shift_errors, step.place_errors, step.widening,
-        step.widening_errors, step.flux_errors,
+        amplitudes, shifts, shift_errors, place_errors, widening, widening_errors, flux_errors,
     )  # fmt: skip
-    return step
+    return amplitudes, flux_errors, shifts, shift_errors, place_errors, widening, widening_errors

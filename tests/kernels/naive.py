@@ -372,6 +372,41 @@ def inner_background(mask, reach, least):
     return out
 
 
+def slice_step(image, base, photon, centres, heights, sigmas, shares, fluxes, trace, x, wings):
+    rows = np.arange(image.shape[0])
+
+    def parts(t):
+        d = (rows[:, None] - centres[t, x] - heights[t, :, x]) / sigmas[t, x]
+        return d, np.exp(-0.5 * d**2) / (np.sqrt(2 * np.pi) * sigmas[t, x])
+
+    model = np.zeros(rows.size)
+    for t in range(len(centres)):
+        model += fluxes[t, x] * parts(t)[1] @ shares[t, :, x]
+    d, g = parts(trace)
+    light = fluxes[trace, x] * shares[trace, :, x] * g
+    design = np.column_stack(
+        [g, light * d / sigmas[trace, x], (light * (d**2 - 1)).sum(axis=1) / sigmas[trace, x]]
+    )
+    low, high = (f(centres[trace, x] + heights[trace, :, x]) for f in (np.min, np.max))
+    use = (rows >= low - wings * sigmas[trace, x]) & (rows <= high + wings * sigmas[trace, x])
+    use &= np.isfinite(image[:, x])
+    root = 1 / np.sqrt(base[use, x] + photon * model[use])
+    own = image[use, x] - model[use] + light[use].sum(axis=1)
+    solution = np.linalg.lstsq(design[use] * root[:, None], own * root, rcond=None)[0]
+    covariance = np.linalg.inv((design[use] * root[:, None]).T @ (design[use] * root[:, None]))
+    n = g.shape[1]
+    errors = np.sqrt(np.diag(covariance))
+    return (
+        solution[:n],
+        np.sqrt(covariance[:n, :n].sum()),
+        solution[n : 2 * n],
+        errors[n : 2 * n],
+        np.sqrt(covariance[n : 2 * n, n : 2 * n].sum()) / n,
+        solution[2 * n],
+        errors[2 * n],
+    )
+
+
 def surface(coefficients, shape):
     ty = 2 * np.arange(shape[0]) / shape[0] - 1
     tx = 2 * np.arange(shape[1]) / shape[1] - 1

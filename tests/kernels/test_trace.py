@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apero_kernels import polynomial, trace
+from apero_kernels import polynomial, slices, trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
@@ -89,6 +89,85 @@ def test_template_shift_has_the_error_it_promises(seed):
     assert np.abs(np.mean(positions - truth, axis=1)).max() < 0.01
     assert 0.85 < np.std(pull) < 1.15
     assert abs(np.mean(fluxes) / 1e4 - 1) < 0.01
+
+
+def sliced(columns, seed, noise=True, sizes=(0.8, 1.1, 1.0, 1.1)):
+    """Two overlapping traces of slices at unequal distances, columns and what they were made of."""
+    rng = np.random.default_rng(seed)
+    x = np.arange(columns)
+    centres = np.array([[30.0], [45.3]]) + 4.0 * x / columns
+    heights = np.repeat(SLICES[None, :, None], 2, axis=0) + np.array([0.02, -0.01, -0.03, 0.02])[:, None]
+    heights = np.broadcast_to(heights, (2, 4, columns)).copy()
+    flux = np.full(centres.shape, 2e4)
+    shares = np.broadcast_to((np.array(sizes) / sum(sizes))[None, :, None], heights.shape).copy()
+    clean = np.zeros((80, columns))
+    y, sigma = np.arange(80)[:, None], 1.1
+    for t in range(2):
+        for s in range(4):
+            d = y - centres[t] - heights[t, s]
+            clean += flux[t] * shares[t, s] * (ndtr((d + 0.5) / sigma) - ndtr((d - 0.5) / sigma))
+    base = np.full(clean.shape, 60.0)
+    image = clean + noise * np.sqrt(base + 0.5 * clean) * rng.standard_normal(clean.shape)
+    return image, base, centres, heights, np.full(centres.shape, np.hypot(sigma, 12**-0.5)), shares, flux
+
+
+def test_step_of_the_slices_is_the_naive_one():
+    image, base, centres, heights, sigmas, shares, flux = sliced(40, 1)
+    image[30, 5] = np.nan
+    guess = centres + 0.2
+    found = slices.fit_slices(image, base, 0.5, guess, heights, sigmas, shares, flux)
+    for x in (0, 5, 17):
+        for t in range(2):
+            expected = naive.slice_step(image, base, 0.5, guess, heights, sigmas, shares, flux, t, x, 3.0)
+            for values, wanted in zip(found, expected, strict=True):
+                # The kernel follows the wings of the neighbour to five widths: 1e-6 of its light is left.
+                np.testing.assert_allclose(values[t][..., x], wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_slices_are_placed_whatever_their_brightness(seed):
+    """Unequal slices move the centre of light by 0.3 px and the mean place of the slices by nothing."""
+    image, base, centres, heights, sigmas, shares, flux = sliced(600, seed, sizes=(0.7, 1.0, 1.0, 1.3))
+    even = np.full(shares.shape, 0.25)
+    place, fluxes = centres + 0.3, np.full(flux.shape, np.nan)
+    regular = np.broadcast_to(SLICES[:, None], heights.shape).copy()
+    parts = even
+    for _ in range(4):
+        amplitudes, _, shifts, _, errors, _, _ = slices.fit_slices(
+            image, base, 0.5, place, regular, sigmas, parts, fluxes
+        )
+        fluxes = np.repeat(np.median(amplitudes.sum(axis=1), axis=1)[:, None], 600, axis=1)
+        parts = np.repeat(np.median(amplitudes, axis=2)[:, :, None], 600, axis=2) / fluxes[:, None]
+        move = np.where(np.isfinite(shifts), shifts, 0.0)
+        regular = regular + np.median(move - move.mean(axis=1, keepdims=True), axis=2)[:, :, None]
+        place = place + np.median(move.mean(axis=1), axis=1)[:, None]
+    pull = (place + move.mean(axis=1) - centres) / errors
+    # Pixels integrate a Gaussian; one that is wider by the pixel stands for it to 0.001 px.
+    assert np.abs(np.mean(place - centres)) < 0.003
+    assert 0.85 < np.std(pull) < 1.15
+    light = trace.centroids(image, base + 0.5 * np.maximum(image, 0), centres[:1], 7.0)[0]
+    assert np.nanmean(light - centres[:1]) > 0.2
+
+
+def test_light_of_the_neighbour_is_taken_out():
+    """Without it the two fibres push each other apart by several hundredths of a pixel."""
+    image, base, centres, heights, sigmas, shares, flux = sliced(50, 1, noise=False)
+    both = slices.fit_slices(image, base, 0.5, centres, heights, sigmas, shares, flux)[2].mean(axis=1)
+    one = slices.fit_slices(
+        image, base, 0.5, centres[:1], heights[:1], sigmas[:1], shares[:1], flux[:1]
+    )[2].mean(axis=1)  # fmt: skip
+    assert np.abs(both).max() < 0.003
+    assert np.abs(one).max() > 0.01
+
+
+def test_slices_at_the_edge_of_the_frame_are_left_out():
+    image, base, centres, heights, sigmas, shares, flux = sliced(10, 1)
+    found = slices.fit_slices(image, base, 0.5, centres - 28.0, heights, sigmas, shares, flux)
+    assert np.isnan(found[2][0]).all() and np.isfinite(found[0][1]).all()
+    dark = slices.fit_slices(image, base, 0.5, centres, heights, sigmas, shares, np.full(flux.shape, np.nan))
+    assert np.isfinite(dark[0]).all() and np.isnan(dark[2]).all()
+    with pytest.raises(ValueError, match="photon: -1"):
+        slices.fit_slices(image, base, -1.0, centres, heights, sigmas, shares, flux)
 
 
 def test_template_fit_ignores_a_missing_pixel():
