@@ -68,10 +68,7 @@ def fit_blaze(flux: np.ndarray, variance: np.ndarray) -> Blaze:
     half = nx / 2.0
     x, y, weight = _bins(flux, variance)
     lit = (weight > 0.0).sum(axis=1) >= 3 * len(NAMES)
-    top = np.where(
-        lit, np.nanpercentile(np.where(weight > 0.0, y, np.nan), 95, axis=1) if lit.any() else 0.0, 1.0
-    )
-    top = np.where(np.isfinite(top) & (top > 0.0), top, 1.0)
+    top = np.array([_level(row[use]) if use.any() else 1.0 for row, use in zip(y, weight > 0.0, strict=True)])
     y = y / top[:, None]
     weight = weight * np.square(top)[:, None]
     p = _start(x, y, weight, nx)
