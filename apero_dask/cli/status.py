@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.errors import EXIT_INVALID, EXIT_NOTHING, EXIT_OK
 from apero_dask.io.trees import find_trees
 
@@ -20,7 +21,8 @@ def show_status(data: str | None, invocation: str, as_json: bool) -> int:
     )
 
     try:
-        status = take_status(find_trees(data), invocation)
+        with collector_paused():
+            status = take_status(find_trees(data), invocation)
     except NothingThere as error:
         print(f"{error}. Name the data root with --data or APERO_DATA.", file=sys.stderr)
         return EXIT_NOTHING

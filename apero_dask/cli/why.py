@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.errors import EXIT_INVALID, EXIT_NOTHING, EXIT_OK
 from apero_dask.io.trees import Trees, find_trees
 
@@ -33,7 +35,8 @@ def show_why(name: str, data: str | None, invocation: str, depth: int, as_json: 
         )
         return EXIT_NOTHING
     wanted = below_root(name, trees)
-    shelf = open_shelf(trees)
+    with collector_paused():
+        shelf = open_shelf(trees)
     if RAW_NAME.fullmatch(wanted) and not shelf.named(wanted):
         found = sorted(path.relative_to(trees.raw).as_posix() for path in trees.raw.glob(f"**/{wanted}"))
         wanted = f"raw/{found[0]}" if found else wanted
@@ -85,14 +88,15 @@ def _missing(name: str, marked: list[str], shelf: Shelf, trees: Trees, invocatio
 
     history: History | None = None
     lines: list[str] | None = None
-    known = list(shelf.by_path)
+    known: Iterable[str] = shelf.by_path
     try:
-        history = read_history(trees.log, find_invocation(trees.log, invocation))
+        with collector_paused():
+            history = read_history(trees.log, find_invocation(trees.log, invocation))
         holder = lock_holder(trees.log)
         alive = not history.end and holder is not None and holder.alive is not False
         lines = absence(history, trees, marked[0] if marked else name, alive)
         if lines is None and not marked:
-            known += list(history.plan.products())
+            known = [*known, *history.plan.products()]
     except UnknownInvocation as error:
         print(error, file=sys.stderr)
         return EXIT_INVALID

@@ -14,6 +14,8 @@ from apero_dask.report.history import History, name_of_record, never_started
 IDENTIFIER = re.compile(r"\d{7}[a-z]")
 DEEPEST = 12
 """Links of a chain shown."""
+MOST_COMPARED = 5000
+"""Names that an unknown one is compared with letter by letter."""
 SIDE_BY_SIDE = 3
 """Causes shown of one run."""
 
@@ -106,14 +108,23 @@ def similar(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """
     base = name.rpartition("/")[2]
     identifier = IDENTIFIER.search(base)
-    bases = sorted({path.rpartition("/")[2] for path in known})
-    same: list[str] = []
-    if identifier is not None:
-        same = [b for b in bases if identifier.group() in b]
+    frame = identifier.group() if identifier is not None else "/"
     ending = base.partition("_")[2]
-    kind = [b for b in bases if ending and b.partition("_")[2] == ending]
+    same: set[str] = set()
+    kind: set[str] = set()
+    others: set[str] = set()
+    for path in known:
+        other = path.rpartition("/")[2]
+        if frame in other:
+            same.add(other)
+        elif ending and other.endswith(ending) and other.partition("_")[2] == ending:
+            kind.add(other)
+        elif other[:4] == base[:4] or len(others) < MOST_COMPARED:
+            others.add(other)
     if not same and not kind:
-        same = [b for b in bases if b[:4] == base[:4]][:5000] or bases[:5000]
-    found = difflib.get_close_matches(base, same, n=most, cutoff=0.6)
-    found += [b for b in difflib.get_close_matches(base, kind[:5000], n=most, cutoff=0.6) if b not in found]
+        near = sorted(b for b in others if b[:4] == base[:4])
+        same = set(near[:MOST_COMPARED] or sorted(others)[:MOST_COMPARED])
+    found = difflib.get_close_matches(base, sorted(same), n=most, cutoff=0.6)
+    listed = sorted(kind)[:MOST_COMPARED]
+    found += [b for b in difflib.get_close_matches(base, listed, n=most, cutoff=0.6) if b not in found]
     return found[:most]

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ MESSAGES_FILE = "plan_messages.txt"
 LEVEL = 3
 """Compression: a plan of 200 000 runs shrinks 25 times; higher levels cost more than they gain (measured)."""
 
+LINES_AT_ONCE = 256
+"""Lines handed to the compressor together."""
+
 Record = dict[str, Any]
 _START = re.compile(r'\{"key":"([^"\\]+)","short":"([^"\\]+)",')
 _END = re.compile(r'"seconds":([0-9.e+-]+),"threads":\d+\},"state":"([A-Z_]+)"(?:,"marker":"[^"]*")?\}\s*$')
+_OUTPUTS, _SELECTS = '"outputs":', ',"selects":'
+"""What comes before and after the products in a line; quotes inside a name would be escaped."""
 TAIL = 300
 """Length of the end of a line that holds what is looked for there."""
 
@@ -47,7 +53,9 @@ def save_plan(plan: Plan, folder: Path) -> None:
             temporary.open("wb") as raw,
             gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=LEVEL, mtime=0) as stream,
         ):
-            stream.writelines(line.encode() for line in plan.json_lines())
+            lines = plan.json_lines()
+            while chunk := "".join(islice(lines, LINES_AT_ONCE)):
+                stream.write(chunk.encode())
         temporary.replace(folder / PLAN_FILE)
         texts = [str(finding) for finding in plan.findings]
         texts += [f"{c.step.short}: {reason}" for c in plan.counts for reason in c.reasons]
@@ -128,7 +136,13 @@ class SavedPlan:
     def products(self) -> Iterator[str]:
         """Path of every product the plan makes."""
         for line in self._lines():
-            for paths in self._parsed(line).get("outputs", {}).values():
+            start, end = line.find(_OUTPUTS), line.find(_SELECTS)
+            if 0 < start < end:
+                # Of a long line a short piece is wanted.
+                outputs = self._parsed(f'{{"key":"",{line[start:end]}}}').get("outputs", {})
+            else:
+                outputs = self._parsed(line).get("outputs", {})
+            for paths in outputs.values():
                 yield from paths
 
     def messages(self) -> list[str]:
