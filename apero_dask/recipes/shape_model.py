@@ -125,7 +125,9 @@ def fit_model(
             matrix += full.T @ inner
             vector += inner.T @ data
             parts.append((own, top, r))
-        # Tilt and slices share a straight line, slices and offsets a constant: the shortest solution.
+        # Tilt and slices share a straight line, slices and offsets a constant: both belong to the former.
+        if not tilt_only:
+            matrix += _without_line(matrix, terms_of_tilt=model.tilt.size)
         known = np.diag(matrix) > 1e-9 * np.max(np.diag(matrix))
         scale = np.sqrt(np.diag(matrix)[known])
         solution[~known] = 0.0
@@ -156,6 +158,23 @@ def fit_model(
         ]
     )
     return SlitModel(solution[:size].reshape(model.tilt.shape), slices, offsets)
+
+
+def _without_line(matrix: np.ndarray, terms_of_tilt: int) -> np.ndarray:
+    """Equations that the offsets of the slices hold no constant and no straight line in height."""
+    import numpy as np
+
+    extra, count = np.zeros_like(matrix), len(NODES)
+    for first in (terms_of_tilt, terms_of_tilt + count):
+        part = slice(first, first + count)
+        weight = np.diag(matrix)[part]
+        for line in (np.ones(count), np.array(NODES)):
+            row = weight * line
+            norm = float(row @ row)
+            if norm > 0:
+                # As strong as all the data on one node.
+                extra[part, part] += np.outer(row, row) * (weight.max() / norm)
+    return extra
 
 
 def _hats(unit: np.ndarray) -> np.ndarray:

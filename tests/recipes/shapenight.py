@@ -8,15 +8,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from apero_dask.core.work import Calibration
+from apero_dask.core.work import Calibration, CalibrationFile
+from apero_dask.io.cards import card_text
 from apero_dask.io.fits import FitsFile
+from apero_dask.io.fitswriter import Image, Table, write_fits
 from apero_dask.recipes.context import RecipeResult
 from apero_dask.simulator.paint import PhotonTruth
 from apero_dask.simulator.spec import Affine, FrameSpec
 from tests.recipes.calnight import CalNight, calnight, chosen
 from tests.recipes.night import pp_names
 from tests.recipes.runs import MINI
-from tests.recipes.truthcal import truth_set
 
 CYCLE = Affine(6.1, 2.3, 1 + 4.8e-4, 4.0e-5, -5.7e-4, 1 - 6e-6)
 """Measured motion over one thermal cycle."""
@@ -54,16 +55,52 @@ def cycle_frames(seed: int) -> tuple[FrameSpec, ...]:
     return tuple(drifted(calnight(seed), CYCLE))
 
 
+@lru_cache
+def true_traces(seed: int) -> Calibration:
+    """Localisation of the science fibres: series of degree 6 through the painted traces, height 13.5 px."""
+    night = calnight(seed)
+    truth = night.truth(night.frames("FP_FP", 3)[1])
+    u = 2 * np.arange(MINI.nx) / MINI.nx - 1
+    orders, letters, series = [], [], []
+    for o in range(MINI.norders):
+        for letter in "BA":
+            orders.append(o)
+            letters.append(letter)
+            series.append(np.polynomial.chebyshev.chebfit(u, truth.trace_px[FIBRES.index(letter), o], 6))
+    heights = np.zeros((len(orders), 2))
+    heights[:, 0] = 13.5
+    tables = [
+        Table(
+            name,
+            {
+                "ORDER": np.array(orders),
+                "FIBER": letters,
+                **{f"COEFFS_{k}": np.array(values)[:, k] for k in range(np.shape(values)[1])},
+            },
+        )
+        for name, values in (("CENTRES", series), ("WIDTHS", heights))
+    ]
+    folder = night.bench.root / "calibDB"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "painted_traces_AB.fits"
+    extensions = (Image("LOC", np.zeros((2, 2), np.float32)), *tables)
+    written = write_fits(folder / name, [card_text("DRSOUTID", "LOC", "painted")], extensions)
+    file = CalibrationFile("LOC", "AB", f"calibDB/{name}", written.digest, written.content, name)
+    return Calibration(("LOC", "ORDER_PROFILE"), "AB", "", "painted traces", rank=1, files=(file,))
+
+
 def calibrations(seed: int) -> tuple[Calibration, ...]:
     """What both recipes load: dark and bad pixels as made, traces from truth, displaced first guess."""
     first_guess = Calibration(("WAVE0",), "", "", "default:WAVE0")
-    return (*calnight(seed).basic(), *truth_set(seed).loc["AB"], first_guess)
+    return (*calnight(seed).basic(), true_traces(seed), first_guess)
 
 
-def reduce_master(seed: int, fp: Sequence[str], **values: object) -> RecipeResult:
-    """Run cal_shape_master on the night of a seed."""
+def reduce_master(seed: int, fp: Sequence[str], stem: str = "", **values: object) -> RecipeResult:
+    """Run cal_shape_master on the night of a seed; `stem` names the products of a run of its own."""
     night = calnight(seed)
     first = night.frames("FP_FP", 3)[0]
+    if stem:
+        first = replace(first, identifier=stem)
     inputs = {"hcfiles": night.names("HCONE_HCONE", 2), "fpfiles": list(fp)}
     return night.run(
         "cal_shape_master",
@@ -117,16 +154,24 @@ def relative(affine: Affine, reference: Affine) -> np.ndarray:
     return np.array([*shift, *turned.ravel()])
 
 
-def true_displacement(truth: PhotonTruth, dymap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def true_displacement(
+    truth: PhotonTruth, dymap: np.ndarray, beyond: float = 0.0, least_blaze: float = 0.1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Displacement along x of the light on every row of the straightened frame that lies in a slit image.
+
+    Parameters
+    ----------
+    beyond
+        px above and below the lit height that are wanted as well.
+    least_blaze
+        Columns with less are left out.
 
     Returns
     -------
     rows : int[row]
     order : int[row]
     displacement : float64[row, x], px
-        Against the mean wavelength of A and B at the trace; NaN outside the frame and where the blaze is
-        below a tenth.
+        Against the mean wavelength of A and B at the trace; NaN outside the frame and the blaze.
 
     Notes
     -----
@@ -140,7 +185,7 @@ def true_displacement(truth: PhotonTruth, dymap: np.ndarray) -> tuple[np.ndarray
     for f in range(3):
         for o in range(MINI.norders):
             # The lit height: slices at +-1.5 of their distance and one standard deviation beyond.
-            half = np.abs(truth.slice_height_px[f, o, :, middle]).max() + sigma
+            half = np.abs(truth.slice_height_px[f, o, :, middle]).max() + sigma + beyond
             centre = truth.trace_px[f, o, middle]
             for y in range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1):
                 row = y + dymap[y].astype(float)
@@ -152,7 +197,7 @@ def true_displacement(truth: PhotonTruth, dymap: np.ndarray) -> tuple[np.ndarray
                 here = truth.tan_tilt[f, o] * height + offset
                 between = (wave[o] - truth.wave_nm[f, o]) / slope[o]
                 here = here + between
-                seen = (row > 3) & (row < MINI.ny - 4) & (truth.blaze[f, o] > 0.1)
+                seen = (row > 3) & (row < MINI.ny - 4) & (truth.blaze[f, o] > least_blaze)
                 here[~seen] = np.nan
                 rows.append(y)
                 orders.append(o)
