@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -110,16 +110,39 @@ class Marker:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Marker:
         """Marker from :meth:`to_json`; KeyError or TypeError if the record is not one."""
+        if not isinstance(record, dict) or record.keys() != _MARKER_FIELDS:
+            raise TypeError("not a marker: other fields than expected")
+        # Field by field: spreading mappings takes longer, and large archives have half a million.
         return cls(
-            **{
-                **record,
-                "state": State(record["state"]),
-                "inputs": tuple((path, content) for path, content in record["inputs"]),
-                "planned_inputs": tuple(record["planned_inputs"]),
-                "choices": tuple(
-                    ChoiceRecord(**{**choice, "kinds": tuple(choice["kinds"])})
-                    for choice in record["choices"]
-                ),
-                "outputs": tuple(OutputRecord(**output) for output in record["outputs"]),
-            }
+            record["identity"],
+            record["short"],
+            record["recipe"],
+            record["tier"],
+            record["variant"],
+            record["obs_dir"],
+            record["object"],
+            record["stem"],
+            record["time"],
+            State(record["state"]),
+            tuple([(path, content) for path, content in record["inputs"]]),
+            tuple(record["planned_inputs"]),
+            tuple(
+                [
+                    ChoiceRecord(
+                        tuple(c["kinds"]), c["fibre"], c["source"], c["content"], c["rank"], c["fallback"]
+                    )
+                    for c in record["choices"]
+                ]
+            ),
+            tuple(
+                [
+                    OutputRecord(o["kind"], o["fibre"], o["path"], o["size"], o["digest"], o["content"])
+                    for o in record["outputs"]
+                ]
+            ),
+            record["code"],
+            record["invocation"],
         )
+
+
+_MARKER_FIELDS = {field.name for field in fields(Marker)}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from apero_dask.core.collector import collector_paused
 from apero_dask.core.errors import Findings
 from apero_dask.core.ids import digest
 from apero_dask.core.plan import Plan
@@ -49,18 +50,19 @@ def take_snapshot(
 
     ``masks``: names in the mask folder, and paths of mask files that recipe lines name.
     """
-    markers = current_markers(store.markers(), trees)
-    damaged, fresh = damaged_outputs(markers, trees, store.verified(), skip_check)
-    if fresh and save:
-        store.set_verified((path, *seen) for path, seen in fresh.items())
-    return Snapshot.of(
-        markers,
-        damaged=damaged,
-        code=code_digests(trees.assets, instrument, [name for name in masks if Path(name).is_file()]),
-        masks=masks,
-        listing=listing,
-        tree=str(trees.raw),
-    )
+    with collector_paused():
+        markers = current_markers(store.markers(), trees)
+        damaged, fresh = damaged_outputs(markers, trees, store.verified(), skip_check)
+        if fresh and save:
+            store.set_verified((path, *seen) for path, seen in fresh.items())
+        return Snapshot.of(
+            markers,
+            damaged=damaged,
+            code=code_digests(trees.assets, instrument, [name for name in masks if Path(name).is_file()]),
+            masks=masks,
+            listing=listing,
+            tree=str(trees.raw),
+        )
 
 
 @dataclass(frozen=True, slots=True)
