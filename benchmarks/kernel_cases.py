@@ -138,6 +138,59 @@ def straighten() -> Iterator[Case]:
     )
 
 
+def comb_image(affine: tuple[float, ...]) -> np.ndarray:
+    """Slit images of 147 traces under a Fabry-Perot lamp, e-, moved by an affine map, with noise."""
+    from apero_kernels.resample import invert_affine
+
+    inverse = invert_affine(affine)
+    slices = np.concatenate([18.0 * f + 3.31 * np.arange(-1.5, 2.0) for f in range(3)])
+    height = np.arange(0.0, 60.0, 0.05)
+    profile = np.exp(-0.5 * ((height[:, None] - 12.0 - slices) / 1.14) ** 2).sum(axis=1)
+    out = np.empty((NY, NX), np.float32)
+    x = np.arange(float(NX))
+    rng = np.random.default_rng(8)
+    for y in range(NY):
+        u = inverse[0] + inverse[2] * x + inverse[3] * y
+        v = inverse[1] + inverse[4] * x + inverse[5] * y - 60.0
+        order = np.clip(np.floor(v / 60.0), 0, 48)
+        spacing = 5.1 + 8.1 * order / 48
+        phase = (u - 30.0) / spacing
+        line = np.exp(-0.5 * ((phase - np.rint(phase)) * spacing) ** 2)
+        lit = (v >= 0) & (v < 49 * 60.0)
+        light = 8000.0 * line * np.interp(v % 60.0, height, profile) * lit
+        out[y] = light + np.sqrt(light + 100.0) * rng.standard_normal(NX)
+    return out
+
+
+def shape() -> Iterator[Case]:
+    from apero_kernels import fine, tilt
+
+    from apero_dask.recipes import shape_register
+
+    motion = (6.1, 2.3, 1 + 4.8e-4, 4.0e-5, -5.7e-4, 1 - 6e-6)
+    reference, image = comb_image((0.0, 0.0, 1.0, 0.0, 0.0, 1.0)), comb_image(motion)
+    var = np.maximum(reference, 0) + 100
+    noise = np.maximum(image, 0) + 100
+    peaks = shape_register.find_reference_peaks(reference, var)
+    found = shape_register.register(peaks, image, noise)
+    error = np.abs(np.array(found.affine[:2]) - motion[:2]).max()
+    out = np.empty_like(image)
+    rows = np.arange(60, 3000)
+    order = (rows - 60) // 60
+    templates = np.stack([reference[60 + 60 * o + 5 : 60 + 60 * o + 55].mean(axis=0) for o in range(49)])
+    edges = np.linspace(0, NX, 65).astype(np.int64)
+    yield f"{peaks.x.size} peaks of a reference", lambda: shape_register.find_reference_peaks(reference, var)
+    yield (
+        f"transform of a night, {found.iterations} passes, {1e3 * error:.2f} mpx off",
+        lambda: shape_register.register(peaks, image, noise),
+    )
+    yield "image moved without displacing slices", lambda: fine.resample_fine(image, motion, out)
+    yield (
+        "2940 rows in 64 sections, displacements",
+        lambda: tilt.row_shifts(reference, var, rows, order, templates.astype(np.float64), edges),
+    )
+
+
 def scattered() -> Iterator[Case]:
     from apero_kernels import background, badpix, halo, repair
 
@@ -227,6 +280,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "scattered": scattered,
     "traces": traces,
     "straighten": straighten,
+    "shape": shape,
     "extraction": extraction,
     "lines": line_fits,
 }

@@ -28,12 +28,22 @@ def _is_peak(image, var, y, x, least, most):
 
 
 @kernel
+def _higher(above, line, below, out):
+    # Pixels higher than their four neighbours, without a branch: eleven in twelve need no closer look.
+    for x in range(1, line.shape[0] - 1):
+        value = line[x]
+        out[x] = (value > line[x - 1]) & (value > line[x + 1]) & (value > above[x]) & (value > below[x])
+
+
+@kernel
 def _find_peaks(image, var, least, most, xs, ys):
     rows, columns = image.shape
+    candidate = np.zeros(columns, np.uint8)
     count = 0
     for y in range(1, rows - 1):
+        _higher(image[y - 1], image[y], image[y + 1], candidate)
         for x in range(1, columns - 1):
-            if _is_peak(image, var, y, x, least, most):
+            if candidate[x] and _is_peak(image, var, y, x, least, most):
                 if count < xs.shape[0]:
                     xs[count] = x
                     ys[count] = y
