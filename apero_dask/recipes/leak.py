@@ -76,9 +76,7 @@ def cal_leak_master(ctx: RecipeContext) -> None:
         kernels[fibre] = fit_leak(flux, noise, combs)
         templates = [_template(f, a) for f, a in zip(flux, amplitude, strict=True)]
         measured[fibre] = _median(templates)
-        scatter = (
-            float(np.nanmedian(np.nanstd(np.stack(templates), axis=0))) if len(files) > 1 else float("nan")
-        )
+        scatter = _scatter(templates)
         top = float(np.nanpercentile(measured[fibre], 99.0))
         ctx.qc(
             f"LEAK_SCATTER_{fibre}", scatter / top, f"LEAK_SCATTER >= {LARGEST_SCATTER}",
@@ -181,6 +179,17 @@ def _median(planes: Any) -> np.ndarray:
     low = np.take_along_axis(stack, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
     high = np.take_along_axis(stack, np.minimum(count // 2, len(stack) - 1)[None], axis=0)[0]
     return np.where(count > 0, 0.5 * (low + np.where(count % 2 == 1, low, high)), np.nan)
+
+
+def _scatter(planes: Any) -> float:
+    """Median over the pixels of the scatter over files; NaN for a single file."""
+    import numpy as np
+
+    stack = np.stack(planes)
+    good = np.isfinite(stack).all(axis=0)
+    if len(stack) < 2 or not good.any():
+        return float("nan")
+    return float(np.median(np.std(stack[:, good], axis=0, ddof=1)))
 
 
 def cal_leak(ctx: RecipeContext) -> None:

@@ -80,8 +80,8 @@ def merge(
     Notes
     -----
     Sum of the tapered fluxes over sum of the tapered blazes: orders count with their blaze, close to inverse
-    variance for light limited by photons.  The flux is interpolated by a spline of degree 5 through its
-    finite pixels, blaze, variance and validity by straight lines; a point counts where the validity is above
+    variance for light limited by photons.  Flux and blaze are interpolated by splines of degree 5 through
+    the finite pixels, variance and validity by straight lines; a point counts where the validity is above
     0.9, which keeps holes open.
     """
     import numpy as np
@@ -105,9 +105,10 @@ def merge(
         first, end = np.searchsorted(grid, at[0], "left"), np.searchsorted(grid, at[-1], "right")
         points = grid[first:end]
         valid = np.interp(points, w[np.isfinite(w)], usable[np.isfinite(w)].astype(float)) > VALID
-        spline = make_interp_spline(at, (f * taper)[usable], k=DEGREE)
-        weight = np.interp(points, at, (b * taper)[usable])
-        above[first:end] += np.where(valid, spline(points), 0.0)
+        # Both by the same spline: what it does to the taper drops out of the ratio.
+        spline = make_interp_spline(at, np.stack([f * taper, b * taper], axis=1)[usable], k=DEGREE)
+        light, weight = spline(points).T
+        above[first:end] += np.where(valid, light, 0.0)
         below[first:end] += np.where(valid, weight, 0.0)
         squares[first:end] += np.where(valid, np.interp(points, at, (v * taper * taper)[usable]), 0.0)
     lit = below > 0.0
