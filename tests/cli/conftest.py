@@ -22,9 +22,9 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def archive(headers: Path, tmp_path: Path) -> Path:
-    """Copy of the archive that a test may change."""
+    """Copy of the archive that a test may change; without what planning the original has left there."""
     root = tmp_path / "data"
-    shutil.copytree(headers, root)
+    shutil.copytree(headers, root, ignore=shutil.ignore_patterns("log"))
     (root / "runs").mkdir(exist_ok=True)
     return root
 
