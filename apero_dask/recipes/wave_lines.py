@@ -24,6 +24,9 @@ FP_WIDTHS = (0.5, 2.5)  # px
 MOST_SLOPE = 0.1  # per px: a change of the light by more is noise
 FINESSE_TRIALS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)  # inverse finesses
 FINESSE_PEAKS = 1500  # bright peaks that tell the finesse
+SKEW_TRIAL = 0.02  # third Gauss-Hermite moments tried are this, 0 and the negative
+SKEW_BINS = 3  # parts of an order that tell the skew
+SKEW_PRIOR = 0.05  # expected size of the coefficients of the skew
 FP_SIGNIFICANCE = 6.0
 LINE_WIDTH = 1.0  # px, standard deviation assumed for blends
 MOST_BIAS = 0.01  # px (23 m/s): a companion that moves a line by more spoils it
@@ -69,6 +72,33 @@ class Lines:
         import numpy as np
 
         return replace(self, x=np.where(rows, np.nan, self.x), sigma=np.where(rows, np.nan, self.sigma))
+
+
+@dataclass(frozen=True, slots=True)
+class LineShape:
+    """What the peaks tell about the shape of all lines of a fibre."""
+
+    finesse: float = float("inf")
+    """Of the etalon; infinite for Gaussian peaks."""
+    skew: np.ndarray | None = None
+    """Coefficients of the third Gauss-Hermite moment of the line spread: 1, u, v, u^2, u v, v^2, u along the
+    orders and v across them, -1 to 1; None = symmetric."""
+
+    def skew_at(self, order: np.ndarray, x: np.ndarray, norders: int, nx: int) -> np.ndarray:
+        """Third Gauss-Hermite moment at columns `x` of orders `order`."""
+        import numpy as np
+
+        if self.skew is None:
+            return np.zeros(np.shape(x))
+        return np.asarray(_plane(order, x, norders, nx) @ self.skew)
+
+
+def _plane(order: np.ndarray, x: np.ndarray, norders: int, nx: int) -> np.ndarray:
+    import numpy as np
+
+    u = 2.0 * np.nan_to_num(x) / nx - 1.0
+    v = 2.0 * order / max(norders - 1, 1) - 1.0
+    return np.stack([np.ones(u.size), u, v, u * u, u * v, v * v], axis=1)
 
 
 def clean_catalogue_rows(x: np.ndarray, strength: np.ndarray) -> np.ndarray:
@@ -137,7 +167,9 @@ def blank(order: np.ndarray, label: np.ndarray, wave_ref: np.ndarray, x_ref: np.
     return Lines(order, label, wave_ref, x_ref, nothing, nothing, nothing, nothing, nothing)
 
 
-def measure_lamp(flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float) -> Lines:
+def measure_lamp(
+    flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float, shape: LineShape | None = None
+) -> Lines:
     """Fit lamp lines at their predicted columns.
 
     Parameters
@@ -146,18 +178,21 @@ def measure_lamp(flux: np.ndarray, var: np.ndarray, lines: Lines, most_px: float
         Extracted spectrum (e-) and variance.
     most_px
         A line farther than this from its prediction is another one.
+    shape
+        Asymmetry of the lines, from the peaks; without it they are symmetric.
 
     Notes
     -----
-    Gaussian + constant + slope in +-5 px.  The slope takes up the smooth light beneath, not the blaze: that
-    multiplies the line before it is spread and moves a narrow line by less than 1e-3 px.
+    Gaussian (with the skew of the line spread) + constant + slope in +-5 px.  The slope takes up the smooth
+    light beneath, not the blaze: that multiplies the line before it is spread and moves a narrow line by less
+    than 1e-3 px.
     """
     import numpy as np
     from apero_kernels.lines import fit_lines
 
-    fit, errors, _, used = fit_lines(
-        flux, lines.order, lines.x_ref, np.full(lines.order.size, HC_REACH), var=var
-    )
+    skew = (shape or LineShape()).skew_at(lines.order, lines.x_ref, *flux.shape)
+    reach = np.full(lines.order.size, HC_REACH)
+    fit, errors, _, used = fit_lines(flux, lines.order, lines.x_ref, reach, var=var, skew=skew)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = fit[:, 0] / errors[:, 0]
         good = (used > 0) & (snr > HC_SIGNIFICANCE) & (errors[:, 1] > 0)
@@ -210,9 +245,36 @@ def find_comb(flux: np.ndarray, var: np.ndarray, cavity: Cavity, wave: WaveMap) 
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class _Comb:
+    """Peaks to be fitted, and what is known around them."""
+
+    flux: np.ndarray
+    var: np.ndarray
+    order: np.ndarray
+    start: np.ndarray
+    near: np.ndarray
+    ratio: np.ndarray
+    spacing: np.ndarray
+    slope: np.ndarray
+
+    def chi_square(self, rows: np.ndarray, inverse: float, skew: np.ndarray | float) -> np.ndarray:
+        """Of every peak of `rows`, for an inverse finesse and a skew; NaN without a fit."""
+        import numpy as np
+        from apero_kernels.comb import fit_comb
+
+        spacing = self.spacing[rows]
+        quality, used = fit_comb(
+            self.flux, self.var, self.order[rows], self.start[rows], self.near[rows], self.ratio[rows],
+            FP_REACH * spacing, lorentz=0.5 * inverse * spacing, slope=self.slope[rows],
+            skew=np.full(rows.size, skew) if np.ndim(skew) == 0 else np.asarray(skew),
+        )[2:]  # fmt: skip
+        return np.asarray(quality * np.maximum(used - 4, 1))
+
+
 def measure_comb(
     flux: np.ndarray, var: np.ndarray, lines: Lines, cavity: Cavity, wave: WaveMap, most_px: float
-) -> tuple[Lines, float]:
+) -> tuple[Lines, LineShape]:
     """Fit peaks of known number at their predicted columns.
 
     Parameters
@@ -226,13 +288,15 @@ def measure_comb(
     Returns
     -------
     lines
-    finesse
-        Of the etalon, as far as the shape of the peaks tells; infinite for Gaussian peaks.
+    shape
+        Of the lines of this fibre.
 
     Notes
     -----
-    The spectrograph adds a Gaussian to the Lorentzian of the etalon; the finesse is that for which bright
-    peaks have the smallest chi-square (parabola through the best trial and its neighbours).
+    The spectrograph adds a Gaussian to the Lorentzian of the etalon, and some asymmetry.  Finesse and skew
+    are those for which bright peaks have the smallest chi-square: parabolas through three trials, the skew a
+    polynomial of degree 2 over the detector.  With the skew in the model the centre means the same whatever
+    weights and window of a fit are, hence the same for peaks and lamp lines.
     """
     import numpy as np
 
@@ -242,55 +306,67 @@ def measure_comb(
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.log(ratio[:, 1] / ratio[:, 0]) / (near[:, 1] - near[:, 0])
     slope = np.clip(np.nan_to_num(slope), -MOST_SLOPE, MOST_SLOPE)
-    inverse = _inverse_finesse(flux, var, lines, near, ratio, spacing, slope, height)
-    found, _ = _fit(
-        flux, var, lines, lines.x_ref, near, ratio, spacing, lorentz=0.5 * inverse * spacing, slope=slope
-    )
-    with np.errstate(invalid="ignore"):
-        found = found.spoiled(~(np.abs(found.x - found.x_ref) < most_px))
-    return found, 1.0 / inverse if inverse > 0 else float("inf")
-
-
-def _inverse_finesse(
-    flux: np.ndarray,
-    var: np.ndarray,
-    lines: Lines,
-    near: np.ndarray,
-    ratio: np.ndarray,
-    spacing: np.ndarray,
-    slope: np.ndarray,
-    height: np.ndarray,
-) -> float:
-    import numpy as np
-    from apero_kernels.comb import fit_comb
-
+    comb = _Comb(flux, var, lines.order, lines.x_ref, near, ratio, spacing, slope)
     known = np.flatnonzero(np.isfinite(lines.amplitude))
     # Bright peaks of every order: which orders are bright must not decide.
-    rank = np.full(lines.order.size, 0.0)
-    for o in np.unique(lines.order[known]):
-        rows = known[lines.order[known] == o]
-        rank[rows] = height[rows] / height[rows].max()
-    rows = known[rank[known] > 0.5]
-    rows = rows[:: max(1, rows.size // FINESSE_PEAKS)]
+    top = np.zeros(wave.norders)
+    np.maximum.at(top, lines.order[known], height[known])
+    bright = known[height[known] > 0.5 * top[lines.order[known]]]
+    inverse = _inverse_finesse(comb, bright[:: max(1, bright.size // FINESSE_PEAKS)])
+    shape = LineShape(1.0 / inverse if inverse > 0 else float("inf"), _skew(comb, bright, inverse))
+    found, _ = _fit(
+        flux, var, lines, lines.x_ref, near, ratio, spacing, lorentz=0.5 * inverse * spacing, slope=slope,
+        skew=shape.skew_at(lines.order, lines.x_ref, *flux.shape),
+    )  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        return found.spoiled(~(np.abs(found.x - found.x_ref) < most_px)), shape
+
+
+def _inverse_finesse(comb: _Comb, rows: np.ndarray) -> float:
+    import numpy as np
+
+    trials = np.array((0.0, *FINESSE_TRIALS))
     if rows.size < FINESSE_PEAKS // 50:
         return 0.0
-    cost = []
-    for trial in (0.0, *FINESSE_TRIALS):
-        quality, used = fit_comb(
-            flux, var, lines.order[rows], lines.x_ref[rows], near[rows], ratio[rows],
-            FP_REACH * spacing[rows], lorentz=0.5 * trial * spacing[rows], slope=slope[rows],
-        )[2:]  # fmt: skip
-        cost.append(quality * np.maximum(used - 4, 1))
+    cost = np.array([comb.chi_square(rows, float(trial), 0.0) for trial in trials])
     good = np.isfinite(cost).all(axis=0)
     if not good.any():
         return 0.0
-    total = np.array(cost)[:, good].sum(axis=1)
-    trials = np.array((0.0, *FINESSE_TRIALS))
+    total = cost[:, good].sum(axis=1)
     best = int(np.argmin(total))
     if best in (0, trials.size - 1):
         return float(trials[best])
     curve = np.polyfit(trials[best - 1 : best + 2], total[best - 1 : best + 2], 2)
     return float(-0.5 * curve[1] / curve[0])
+
+
+def _skew(comb: _Comb, rows: np.ndarray, inverse: float) -> np.ndarray | None:
+    """Coefficients of `LineShape.skew`."""
+    import numpy as np
+
+    norders, nx = comb.flux.shape
+    rows = rows[:: max(1, rows.size // (4 * FINESSE_PEAKS))]
+    if rows.size < FINESSE_PEAKS // 50:
+        return None
+    low, middle, high = (comb.chi_square(rows, inverse, h) for h in (-SKEW_TRIAL, 0.0, SKEW_TRIAL))
+    good = np.isfinite(low) & np.isfinite(middle) & np.isfinite(high)
+    rows = rows[good]
+    part = np.clip(comb.start[rows] * SKEW_BINS / nx, 0, SKEW_BINS - 1).astype(int)
+    cell = comb.order[rows] * SKEW_BINS + part
+    size = norders * SKEW_BINS
+    low, middle, high = (np.bincount(cell, v[good], size) for v in (low, middle, high))
+    curve = (low + high - 2.0 * middle) / (2.0 * SKEW_TRIAL**2)
+    slope = (high - low) / (2.0 * SKEW_TRIAL)
+    told = curve > 0
+    if not told.any():
+        return None
+    centre = np.bincount(cell, comb.start[rows], size) / np.maximum(np.bincount(cell, minlength=size), 1)
+    terms = _plane(np.arange(size) // SKEW_BINS, centre, norders, nx)[told]
+    value, weight = -0.5 * slope[told] / curve[told], curve[told]
+    # A cell far from all others counts no more than its error allows, and no more than ten of the median.
+    weight = np.minimum(weight, 10.0 * float(np.median(weight)))
+    matrix = terms.T @ (terms * weight[:, None]) + np.eye(terms.shape[1]) / SKEW_PRIOR**2
+    return np.asarray(np.linalg.solve(matrix, terms.T @ (weight * value)))
 
 
 def predict_comb(cavity: Cavity, wave: WaveMap, known: Lines | None = None) -> Lines:

@@ -82,7 +82,8 @@ def solution_cards(solution: Solution, fibre: FibreSolution, comb: CombVelocity,
         "WAVESHFT": (fibre.offset_px, "[px] bulk displacement from the start"),
         "WAVEFERR": (float(np.nanmedian(fibre.error_ms)), "[m/s] formal error of the shape"),
         "WAVEFSCA": (float(np.nanmedian(fibre.scale)), "scatter of peaks over errors"),
-        "WCAVFINE": (fibre.finesse, "finesse, from the shape of the peaks"),
+        "WCAVFINE": (fibre.shape.finesse, "finesse, from the shape of the peaks"),
+        "WAVESKEW": (_middle_skew(fibre), "third moment of the lines in mid-frame"),
         "WCAVDRIF": (solution.cavity_ms, "[m/s] cavity against the start, c d(2d)/2d"),
         "WFP_FILE": (file, "solution the comb was measured with"),
         "WFPDRIFT": (comb.velocity, "[km/s] velocity of the comb"),
@@ -216,3 +217,7 @@ def resolution_extensions(resolution: Resolution, wave: WaveMap) -> list[Image |
     counts = {f"COLUMNS_{j}": resolution.lines[:, j] for j in range(resolution.lines.shape[1])}
     found.append(Table("LINES", {"ORDERS": np.arange(resolution.lines.shape[0]), **counts}))
     return found
+
+
+def _middle_skew(fibre: FibreSolution) -> float:
+    return 0.0 if fibre.shape.skew is None else float(fibre.shape.skew[0])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LAMPS = (("hcfiles", "hc1"), ("fpfiles", "fp"))
-MOST_SCATTER = 2.0
+MOST_SCATTER = 3.0
 FEWEST_LINES = 50
 
 

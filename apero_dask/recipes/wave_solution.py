@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
@@ -20,6 +20,7 @@ from apero_dask.recipes.wave_catalogue import Catalogue
 from apero_dask.recipes.wave_cavity import Cavity
 from apero_dask.recipes.wave_lines import (
     Lines,
+    LineShape,
     find_comb,
     measure_comb,
     measure_lamp,
@@ -71,8 +72,8 @@ class FibreSolution:
     """float64[order]: median formal error of the map along the order, without the zero point; m/s."""
     scale: np.ndarray
     """float64[order]: scatter of the peaks over their errors; NaN for an order without enough peaks."""
-    finesse: float
-    """Of the etalon, from the shape of the peaks."""
+    shape: LineShape
+    """Of the lines, from the peaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class _Fibre:
     offset_px: float
     error_ms: np.ndarray
     scale: np.ndarray
-    finesse: float = float("inf")
+    shape: LineShape = field(default_factory=LineShape)
 
 
 def _begin(name: str, spectra: LampSpectra, guess: WaveMap, cavity: Cavity, catalogue: Catalogue) -> _Fibre:
@@ -187,11 +188,10 @@ def _begin(name: str, spectra: LampSpectra, guess: WaveMap, cavity: Cavity, cata
 def _measure(fibre: _Fibre, cavity: Cavity, catalogue: Catalogue) -> None:
     """Measure both lamps anew at the places the present solution predicts."""
     s = fibre.spectra
-    fibre.hc = measure_lamp(
-        s.hc, s.hc_variance, predict_catalogue(catalogue, fibre.wave, blends=False), NEAR_LAMP
-    )
     predicted = predict_comb(cavity, fibre.wave, fibre.fp)
-    fibre.fp, fibre.finesse = measure_comb(s.fp, s.fp_variance, predicted, cavity, fibre.wave, NEAR_COMB)
+    fibre.fp, fibre.shape = measure_comb(s.fp, s.fp_variance, predicted, cavity, fibre.wave, NEAR_COMB)
+    lamp = predict_catalogue(catalogue, fibre.wave, blends=False)
+    fibre.hc = measure_lamp(s.hc, s.hc_variance, lamp, NEAR_LAMP, fibre.shape)
 
 
 def _fit(fibre: _Fibre, cavity: Cavity) -> None:
@@ -328,7 +328,7 @@ def _solution(
     for name, f in fibres.items():
         velocity, sigma = residuals(f.hc, f.wave)
         done[name] = FibreSolution(
-            f.wave, f.hc, f.fp, velocity, sigma, f.numbering, f.offset_px, f.error_ms, f.scale, f.finesse
+            f.wave, f.hc, f.fp, velocity, sigma, f.numbering, f.offset_px, f.error_ms, f.scale, f.shape
         )
     middle = np.array([0.5 * sum(cavity.domain)])
     return Solution(

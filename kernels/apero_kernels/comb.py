@@ -9,6 +9,10 @@ k is a Voigt function: the etalon makes Lorentzians of half width `lorentz`, the
 by a Gaussian.  The light on the etalon changes by a share `slope` per px before it is spread; a Lorentzian
 times 1 + slope u, spread by a Gaussian, is Re[(1 - i slope lorentz) w(z)], z = (u + i lorentz) / (sqrt(2)
 width), w the Faddeeva function.  Left out, the slope moves the centre by about slope lorentz width.
+
+An asymmetric line spread adds ``skew g(v) (2 v^3 - 3 v) / sqrt(3)``, v = u / width, the third term of a
+Gauss-Hermite series (van der Marel & Franx 1993, ApJ 407, 525); left out, centres depend on weights and
+window.
 """
 
 from __future__ import annotations
@@ -174,35 +178,41 @@ def _faddeeva(z):
 
 
 @kernel
-def _profile(u, width, lorentz, slope, out):
+def _profile(u, width, lorentz, slope, skew, out):
     # Profile at distance u, and its derivatives by u and by width.
+    v = u / width
+    odd = 0.0
+    change_odd = 0.0
+    if lorentz <= 0.0 or skew != 0.0:
+        g = np.exp(-0.5 * v * v)
+        odd = skew * 0.5773502691896258 * g * v * (2.0 * v * v - 3.0)
+        change_odd = skew * 0.5773502691896258 * g * (-2.0 * v**4 + 9.0 * v * v - 3.0)
     if lorentz <= 0.0:
-        v = u / width
-        out[0] = np.exp(-0.5 * v * v)
-        out[1] = -out[0] * v / width
-        out[2] = out[0] * v * v / width
+        out[0] = g + odd
+        out[1] = (change_odd - g * v) / width
+        out[2] = (g * v - change_odd) * v / width
         return
     unit = 1.0 / (1.4142135623730951 * width)
     z = (u + 1j * lorentz) * unit
     w = _faddeeva(z)
     change = -2.0 * z * w + 1.1283791670955126j
     share = 1.0 - 1j * slope * lorentz
-    out[0] = (share * w).real
-    out[1] = (share * change).real * unit
-    out[2] = -(share * change * z).real / width
+    out[0] = (share * w).real + odd
+    out[1] = (share * change).real * unit + change_odd / width
+    out[2] = -((share * change * z).real + change_odd * v) / width
 
 
 @kernel
-def _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape):
+def _peak_model(p, near, ratio, lorentz, light, skew, first, n, value, slope, shape):
     for i in range(n):
         x = first + i
-        _profile(x - p[1], p[2], lorentz, light, shape)
+        _profile(x - p[1], p[2], lorentz, light, skew, shape)
         total = shape[0]
         moved = -shape[1]
         widened = shape[2]
         for k in range(2):
             if ratio[k] > 0.0:
-                _profile(x - near[k], p[2], lorentz, light, shape)
+                _profile(x - near[k], p[2], lorentz, light, skew, shape)
                 total += ratio[k] * shape[0]
                 widened += ratio[k] * shape[2]
         value[i] = p[0] * total + p[3]
@@ -264,12 +274,12 @@ def _normal(data, weight, value, slope, n, matrix, vector):
 
 @kernel
 def _fit_peak(
-    p, near, ratio, lorentz, light, first, n, data, weight,
+    p, near, ratio, lorentz, light, skew, first, n, data, weight,
     value, slope, shape, matrix, vector, factor, step, trial,
 ):  # fmt: skip
     # Levenberg-Marquardt; chi-square, NaN if there is no minimum.  Leaves the normal matrix in `matrix`.
     damping = 1e-3
-    _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape)
+    _peak_model(p, near, ratio, lorentz, light, skew, first, n, value, slope, shape)
     chi = _normal(data, weight, value, slope, n, matrix, vector)
     for _ in range(_MOST):
         moved = False
@@ -279,7 +289,7 @@ def _fit_peak(
                 for a in range(4):
                     trial[a] = p[a] + step[a]
                 if 0.2 < trial[2] < n and abs(step[1]) < n:
-                    _peak_model(trial, near, ratio, lorentz, light, first, n, value, slope, shape)
+                    _peak_model(trial, near, ratio, lorentz, light, skew, first, n, value, slope, shape)
                     new = 0.0
                     for i in range(n):
                         r = data[i] - value[i]
@@ -289,7 +299,7 @@ def _fit_peak(
                         break
             damping = max(damping * 10.0, 1e-6)
         if not moved:
-            _peak_model(p, near, ratio, lorentz, light, first, n, value, slope, shape)
+            _peak_model(p, near, ratio, lorentz, light, skew, first, n, value, slope, shape)
             _normal(data, weight, value, slope, n, matrix, vector)
             return chi
         for a in range(4):
@@ -304,7 +314,7 @@ def _fit_peak(
 
 @kernel
 def _fit_comb(
-    spectra, var, order, start, near, ratio, reach, lorentz, light, parameters, errors, quality, used
+    spectra, var, order, start, near, ratio, reach, lorentz, light, skew, parameters, errors, quality, used
 ):
     columns = spectra.shape[1]
     longest = 1
@@ -356,7 +366,7 @@ def _fit_comb(
         p[2] = START_WIDTH
         p[3] = low / scale
         chi = _fit_peak(
-            p, near[i], ratio[i], lorentz[i], light[i], float(first), n, data, weight,
+            p, near[i], ratio[i], lorentz[i], light[i], skew[i], float(first), n, data, weight,
             value, slope, shape, matrix, vector, factor, step, trial,
         )  # fmt: skip
         if not np.isfinite(chi) or not _cholesky(matrix, 0.0, factor):
@@ -383,6 +393,7 @@ def fit_comb(
     *,
     lorentz: np.ndarray | None = None,
     slope: np.ndarray | None = None,
+    skew: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fit every peak of a comb with its two neighbours held in place.
 
@@ -404,6 +415,8 @@ def fit_comb(
         Half width at half maximum of the peaks of the etalon, px; without it they are Gaussians.
     slope : float64[peak], optional
         Relative change of the light along the order, per px; matters with `lorentz` only.
+    skew : float64[peak], optional
+        Third Gauss-Hermite moment of the line spread.
 
     Returns
     -------
@@ -437,7 +450,10 @@ def fit_comb(
     none = np.zeros(order.size)
     wide = none if lorentz is None else check_float("lorentz", lorentz, 1, order.shape)
     light = none if slope is None else check_float("slope", slope, 1, order.shape)
+    odd = none if skew is None else check_float("skew", skew, 1, order.shape)
     flux, noise, at, beside, ratios, half = _plain(spectra, var, start, near, ratio, reach)
-    rows, (wide, light) = np.ascontiguousarray(order), _plain(wide, light)
-    _fit_comb(flux, noise, rows, at, beside, ratios, half, wide, light, parameters, errors, quality, used)
+    rows, (wide, light, odd) = np.ascontiguousarray(order), _plain(wide, light, odd)
+    _fit_comb(
+        flux, noise, rows, at, beside, ratios, half, wide, light, odd, parameters, errors, quality, used
+    )
     return parameters, errors, quality, used

@@ -1,8 +1,10 @@
 """Fit thousands of hollow-cathode lines per call.
 
 The model has five parameters, p = (amplitude, centre, width, slope, constant):
-``amplitude * exp(-0.5 ((x - centre) / width)^2) + constant + slope * (x - x_w)``; width = standard
-deviation, x_w = middle of the window.
+``amplitude * exp(-0.5 v^2) (1 + skew (2 v^3 - 3 v) / sqrt(3)) + constant + slope * (x - x_w)`` with
+v = (x - centre) / width; width = standard deviation, x_w = middle of the window.  The skew is given: it is
+that of the line spread, the third moment of a Gauss-Hermite series (van der Marel & Franx 1993, ApJ 407,
+525).
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ _STEP = 1e-9  # px: smaller moves of the centre end it
 
 
 @kernel
-def _model(p, first, n, middle, value, slope):
+def _model(p, skew, first, n, middle, value, slope):
     # Values and derivatives at pixels first..first+n-1.
+    odd = skew * 0.5773502691896258
     for i in range(n):
         u = (first + i - p[1]) / p[2]
         power = np.exp(-0.5 * u * u)
-        value[i] = p[0] * power + p[4] + p[3] * (first + i - middle)
-        slope[i, 0] = power
-        slope[i, 1] = p[0] * power * u / p[2]
-        slope[i, 2] = p[0] * power * u * u / p[2]
+        line = power * (1.0 + odd * u * (2.0 * u * u - 3.0))
+        # Derivative of the line by u.
+        change = power * (-u + odd * (-2.0 * u**4 + 9.0 * u * u - 3.0))
+        value[i] = p[0] * line + p[4] + p[3] * (first + i - middle)
+        slope[i, 0] = line
+        slope[i, 1] = -p[0] * change / p[2]
+        slope[i, 2] = -p[0] * change * u / p[2]
         slope[i, 3] = first + i - middle
         slope[i, 4] = 1.0
 
@@ -72,10 +78,10 @@ def _chi_square(data, weight, value, n):
 
 
 @kernel
-def _fit_one(p, first, n, middle, data, weight, value, slope, matrix, vector, factor, step, trial):
+def _fit_one(p, skew, first, n, middle, data, weight, value, slope, matrix, vector, factor, step, trial):
     # Levenberg-Marquardt; returns chi-square, NaN if there is no minimum.
     damping = 1e-3
-    _model(p, first, n, middle, value, slope)
+    _model(p, skew, first, n, middle, value, slope)
     chi = _chi_square(data, weight, value, n)
     for _ in range(_MOST):
         for i in range(5):
@@ -95,7 +101,7 @@ def _fit_one(p, first, n, middle, data, weight, value, slope, matrix, vector, fa
                 for i in range(5):
                     trial[i] = p[i] + step[i]
                 if trial[2] > 0.1 and abs(trial[1] - p[1]) < n:
-                    _model(trial, first, n, middle, value, slope)
+                    _model(trial, skew, first, n, middle, value, slope)
                     new = _chi_square(data, weight, value, n)
                     if new <= chi * (1.0 + 1e-14):
                         moved = True
@@ -103,7 +109,7 @@ def _fit_one(p, first, n, middle, data, weight, value, slope, matrix, vector, fa
             damping = max(damping * 10.0, 1e-6)
         if not moved:
             # No step goes down: at the minimum to rounding, or nowhere.
-            _model(p, first, n, middle, value, slope)
+            _model(p, skew, first, n, middle, value, slope)
             return chi
         for i in range(5):
             p[i] = trial[i]
@@ -116,7 +122,7 @@ def _fit_one(p, first, n, middle, data, weight, value, slope, matrix, vector, fa
 
 
 @kernel
-def _fit_lines(spectra, var, order, start, reach, parameters, errors, quality, used):
+def _fit_lines(spectra, var, order, start, reach, skew, parameters, errors, quality, used):
     columns = spectra.shape[1]
     longest = 0
     for i in range(start.shape[0]):
@@ -176,11 +182,24 @@ def _fit_lines(spectra, var, order, start, reach, parameters, errors, quality, u
         p[4] = low / scale
         middle = 0.5 * (first + last)
         chi = _fit_one(
-            p, float(first), n, middle, data, weight, value, slope, matrix, vector, factor, step, trial
+            p,
+            skew[i],
+            float(first),
+            n,
+            middle,
+            data,
+            weight,
+            value,
+            slope,
+            matrix,
+            vector,
+            factor,
+            step,
+            trial,
         )
         if not np.isfinite(chi):
             continue
-        _model(p, float(first), n, middle, value, slope)
+        _model(p, skew[i], float(first), n, middle, value, slope)
         square = 0.0
         for k in range(n):
             square += (data[k] - value[k]) ** 2
@@ -214,6 +233,7 @@ def fit_lines(
     reach: np.ndarray,
     *,
     var: np.ndarray | None = None,
+    skew: np.ndarray | None = None,
     parameters: np.ndarray | None = None,
     errors: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -231,6 +251,8 @@ def fit_lines(
         Half width of the window, px; pixels ceil(start - reach)..floor(start + reach), at least six.
     var : floating[order, x], optional
         Variance; without it all pixels weigh the same.
+    skew : float64[line], optional
+        Third Gauss-Hermite moment of the line spread; without it lines are symmetric.
     parameters, errors : float64[line, 5], optional
         Written and returned.
 
@@ -266,8 +288,7 @@ def fit_lines(
     quality = np.empty((order.size, 2))
     used = np.empty(order.size, np.int64)
     # Spectra are small: one compiled version of the loops is worth a copy.
-    plain = [np.ascontiguousarray(array, np.float64) for array in (spectra, var, start, reach)]
-    _fit_lines(
-        plain[0], plain[1], np.ascontiguousarray(order), plain[2], plain[3], found, sigma, quality, used
-    )
+    odd = np.zeros(order.size) if skew is None else check_float("skew", skew, 1, order.shape)
+    plain = [np.ascontiguousarray(array, np.float64) for array in (spectra, var, start, reach, odd)]
+    _fit_lines(plain[0], plain[1], np.ascontiguousarray(order), *plain[2:], found, sigma, quality, used)
     return found, sigma, quality, used

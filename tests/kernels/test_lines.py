@@ -63,18 +63,22 @@ def test_centres_scatter_as_their_errors_say(seed):
     assert abs(np.mean(quality[:, 1]) - 1) < 0.1
 
 
-def test_parameters_without_noise_are_recovered():
+@pytest.mark.parametrize("skew", [0.0, 0.04, -0.1])
+def test_parameters_without_noise_are_recovered(skew):
+    """With the skew of the line spread given; without it the centre would be wrong."""
     truth = np.array([2e4, 30.37, 1.3, -7.0, 400.0])
     first, last = 22, 39
     cut = np.arange(first, last + 1.0)
     spectrum = np.zeros(60)
-    spectrum[first : last + 1] = gaussian(cut, *truth)
-    middle, reach = (first + last) / 2, 8.6
-    found, _, quality, _ = lines.fit_lines(
-        spectrum[None], np.array([0]), np.array([middle]), np.array([reach])
-    )
+    v = (cut - truth[1]) / truth[2]
+    odd = skew * (2 * v**3 - 3 * v) / np.sqrt(3)
+    spectrum[first : last + 1] = gaussian(cut, *truth) + truth[0] * np.exp(-0.5 * v**2) * odd
+    window = np.array([0]), np.array([(first + last) / 2]), np.array([8.6])
+    found, _, quality, _ = lines.fit_lines(spectrum[None], *window, skew=np.array([skew]))
     np.testing.assert_allclose(found[0], truth, rtol=1e-6, atol=1e-6)
     assert quality[0, 0] > 1e6
+    plain = lines.fit_lines(spectrum[None], *window)[0]
+    assert (abs(plain[0, 1] - truth[1]) > 1e-3) == (skew != 0)
 
 
 def test_failed_lines_stay_as_rows():
