@@ -14,6 +14,7 @@ from apero_dask.core.errors import DataError
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes.badpix import lowest_coverage
 from apero_dask.recipes.context import RecipeResult
+from apero_dask.simulator.ramp import slope_variance
 from tests.recipes.night import SEEDS, Archive, archive, cal_orientation, even_light, pp_names
 from tests.recipes.runs import MINI, Bench
 
@@ -77,22 +78,45 @@ def test_recall_and_precision(seed: int, tmp_path) -> None:
     assert precision > 0.90
 
 
+def missing_light(seed: int) -> np.ndarray:
+    """Sigma by which the flats of the night lack light in each pixel, calibrated frame, an ideal reading.
+
+    The light that the pixel does not see, known exactly, over the noise of the mean of all flats.
+    """
+    a = archive(seed)
+    expected = a.bench.record(a.flats[0]).expected
+    response = a.static.response
+    light = cal_orientation((expected - a.static.dark) / np.maximum(response, 1e-3))
+    reads = np.full(light.shape, a.flats[0].nreads)
+    variance = slope_variance(cal_orientation(expected), reads, MINI.frame_time_s, MINI.read_noise_e)
+    return (1.0 - cal_orientation(response)) * light / np.sqrt(variance / len(a.flats))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_recall_without_full_illumination(seed: int) -> None:
-    """Hot pixels and dead ones in the light are found; patches and what lies in the dark are not."""
+    """What the light of the night shows is found: above 97 per cent, with a precision above 90.
+
+    Recall of all bad pixels cannot reach 97 per cent without a flat under full illumination: one fifth of the
+    dead pixels of the small detector lies between the orders, where the light they lack is below ten sigma
+    even of a perfect mean of all flats of the night, and the inner part of a patch has no sound neighbour
+    within the seven pixels of the running median.  The share found of all is printed.
+    """
     a = archive(seed)
     bad = without(seed)[0].image(1) > 0
     wanted, defect = truth(seed)
     classes = cal_orientation(a.static.classes)
     dead = (classes & DEAD > 0) & (classes & (BLOB | HOT) == 0)
-    in_light = dead & lit(seed)
-    shares = bad[classes & HOT > 0].mean(), bad[in_light].mean(), bad[dead & ~in_light].mean()
+    sigma = missing_light(seed)
+    visible, in_light = dead & (sigma > 10), dead & lit(seed)
     print(
-        f"seed {seed}: hot {shares[0]:.3f}, dead in light {shares[1]:.3f}, dead elsewhere {shares[2]:.3f}, "
-        f"all {bad[wanted].mean():.3f}, precision {defect[bad].mean():.3f}"
+        f"seed {seed}: hot {bad[classes & HOT > 0].mean():.3f}, dead in light {bad[in_light].mean():.3f}, "
+        f"dead of more than ten sigma {bad[visible].mean():.3f} ({visible.sum() / dead.sum():.2f} of them), "
+        f"others {bad[dead & ~visible].mean():.3f}, all {bad[wanted].mean():.3f}, "
+        f"precision {defect[bad].mean():.3f}"
     )
-    assert shares[0] > 0.99
-    assert shares[1] > 0.97
+    assert bad[classes & HOT > 0].mean() > 0.99
+    assert bad[in_light].mean() > 0.97
+    assert bad[visible].mean() > 0.97
     assert defect[bad].mean() > 0.90
 
 

@@ -111,12 +111,40 @@ def test_noise_stays_when_it_is_not_measured(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_amplifier_offsets_of_a_dark(seed: int) -> None:
-    """Rms over amplifiers below 0.003 ADU/s."""
+    """The worst of 32 amplifiers is off by less than 0.003 ADU/s."""
     a = archive(seed)
     slope, _, _ = preprocessed(a.bench, a.tested)
     levels = amplifier_levels(slope - expected_slope(a.frame))
     print(f"seed {seed}: rms {levels.std():.4f}, largest {np.abs(levels).max():.4f} ADU/s")
-    assert np.sqrt(np.mean(levels**2)) < 0.003
+    assert np.abs(levels).max() < 0.003
+
+
+def reference_limit(frame) -> np.ndarray:
+    """Error of perfectly known reference rows: slow noise of an amplifier against its two ends."""
+    own = frame.noise.amplifier
+    ends = 0.5 * (own[:BORDER].mean(axis=(0, 2)) + own[-BORDER:].mean(axis=(0, 2)))
+    return own[BORDER:-BORDER].mean(axis=(0, 2)) - ends
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_amplifier_offsets_without_a_known_dark(tmp_path: Path, seed: int) -> None:
+    """The reference rows alone: as good as an ideal reading of them.
+
+    The bound of 0.003 ADU/s cannot be reached with them: the 1/f noise of an amplifier differs between its
+    ends and its middle by 0.001 ADU/s rms, up to three times as much in the worst of 32, and nothing else in
+    the frame knows its zero.  To that comes the white noise of the median of the reference pixels.  The rms
+    of 32 values is uncertain by an eighth: three times that is allowed.
+    """
+    bench = Bench(tmp_path, seed, replace(QUIET, static_pattern=False))
+    spec = bench.specs("DARK_DARK_INT")[0]
+    frame = bench.write(spec)
+    bench.preprocess(spec)
+    levels = amplifier_levels(preprocessed(bench, spec)[0] - expected_slope(frame))
+    pixel = slope_variance(np.zeros(1), np.full(1, spec.nreads), MINI.frame_time_s, MINI.read_noise_e)[0]
+    white = np.sqrt(0.5 * np.pi * pixel / (2 * BORDER * WIDTH)) / MINI.gain
+    found, ideal = levels.std(), np.hypot(reference_limit(frame).std(), white)
+    print(f"seed {seed}: rms {found:.4f}, largest {np.abs(levels).max():.4f}, ideal {ideal:.4f} ADU/s")
+    assert found < (1 + 3 / np.sqrt(2 * MINI.amplifiers)) * ideal
 
 
 def test_large_offsets_and_drifts_are_removed(tmp_path: Path) -> None:
