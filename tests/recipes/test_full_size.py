@@ -170,7 +170,11 @@ def test_noise_and_offsets_of_a_dark(night: Night) -> None:
 
 @pytest.mark.parametrize("dprtype", ["DARK_DARK_INT", "HCONE_HCONE"])
 def test_cosmic_hits(night: Night, dprtype: str) -> None:
-    """Complete to 95 per cent for hits of ten sigma of the slope, false below 1e-4."""
+    """Complete to 95 per cent for hits of ten sigma of the slope, false below 1e-4.
+
+    Pixels whose dark jumps between two levels are left out of the false ones and printed apart: three darks of
+    one night cannot tell which they are, and where the dark has jumped the slope is as wrong as after a hit.
+    """
     spec = night.one(dprtype)
     frame = night.frames[spec.identifier]
     flagged = (night.preprocessed(spec)[2] & 19) > 0
@@ -183,8 +187,12 @@ def test_cosmic_hits(night: Night, dprtype: str) -> None:
     sigma = np.sqrt(slope_variance(frame.expected, used, FULL.frame_time_s, FULL.read_noise_e))
     strong = (change > 10 * sigma) & (frame.count == spec.nreads)
     clean = ~ndimage.binary_dilation(charge > 0, np.ones((3, 3)))
-    complete, false = flagged[strong].mean(), flagged[clean].mean()
-    print(f"{dprtype}: complete {complete:.3f} of {strong.sum()}, false {false:.1e}")
+    jumping = night.static.classes & TELEGRAPH > 0
+    complete, false = flagged[strong].mean(), (flagged & ~jumping)[clean].mean()
+    print(
+        f"{dprtype}: complete {complete:.3f} of {strong.sum()}, false {false:.1e}, "
+        f"dark has jumped {(flagged & jumping)[clean].mean():.1e}"
+    )
     assert complete > 0.95
     assert false < 1e-4
 
