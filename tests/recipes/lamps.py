@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from apero_dask.recipes.wave_solution import LampSpectra
 from apero_dask.simulator.campaign import CampaignConfig
@@ -15,7 +16,6 @@ from apero_dask.simulator.lines import LinesConfig
 from apero_dask.simulator.paint import paint
 from apero_dask.simulator.runner import campaign_of
 from apero_dask.simulator.spec import FrameSpec
-from tests.recipes.runs import MINI
 
 C_MS = 299792458.0
 FIBRES = {"AB": (0, 1), "A": (0,), "B": (1,), "C": (2,)}
@@ -49,9 +49,9 @@ class Night:
         return C_MS * (wave - self.wave[fibre]) / self.wave[fibre]
 
 
-def configuration(seed: int, **sections: object) -> SimulatorConfig:
+def configuration(seed: int, instrument: str = "SPIROU_MINI", **sections: object) -> SimulatorConfig:
     return SimulatorConfig(
-        instrument="SPIROU_MINI", seed=seed, campaign=CampaignConfig(name="worked"), **sections
+        instrument=instrument, seed=seed, campaign=CampaignConfig(name="worked"), **sections
     )
 
 
@@ -63,6 +63,7 @@ def lamps(
     catalogue_errors: bool = True,
     cavity_ms: float | None = None,
     noise: int = 0,
+    instrument: str = "SPIROU_MINI",
 ) -> Night:
     """Both lamps of a night of the campaign.
 
@@ -74,9 +75,11 @@ def lamps(
         Cavity of the night instead of that of the campaign.
     noise
         Another draw of the noise.
+    instrument
+        The full one takes minutes.
     """
     lines = LinesConfig(catalogue_errors=catalogue_errors, blends=catalogue_errors)
-    config = configuration(seed, lines=lines, cavity=CavityConfig())
+    config = configuration(seed, instrument, lines=lines, cavity=CavityConfig())
     frames = campaign_of(config, velocities=False).frames
     nights = sorted({spec.obs_dir for spec in frames if spec.dprtype == "FP_FP"})
     fps, hcs = (
@@ -85,8 +88,6 @@ def lamps(
     )
     fp, hc = fps[0], hcs[0]
     if cavity_ms is not None:
-        from dataclasses import replace
-
         fp, hc = replace(fp, cavity_ms=cavity_ms), replace(hc, cavity_ms=cavity_ms)
     truths = {kind: paint(config, spec).truth for kind, spec in (("fp", fp), ("hc", hc))}
     rng = np.random.default_rng([seed, night, noise])
@@ -115,7 +116,7 @@ def lamps(
 
 def true_numbers(night: Night, fibre: str, order: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Numbers of peaks at columns `x`, not rounded, from the true map and the true cavity."""
-    grid = np.arange(MINI.nx)
+    grid = np.arange(night.wave[fibre].shape[1])
     lam = np.array([np.interp(c, grid, night.wave[fibre][o]) for o, c in zip(order, x, strict=True)])
     return night.cavity_length(lam) / lam
 
@@ -126,10 +127,8 @@ def true_columns(night: Night, fibre: str, order: np.ndarray, number: np.ndarray
     for _ in range(8):
         lam = night.cavity_length(lam) / number
     x = np.full(number.size, np.nan)
-    from scipy.interpolate import CubicSpline
-
     for o in np.unique(order):
         rows = order == o
-        inverse = CubicSpline(night.wave[fibre][o], np.arange(MINI.nx))
+        inverse = CubicSpline(night.wave[fibre][o], np.arange(night.wave[fibre].shape[1]))
         x[rows] = inverse(lam[rows])
     return x
