@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 from dataclasses import replace
 
@@ -119,8 +118,6 @@ def _locked(
                 options=replace(_options(settings.stop_at_exception), most_concurrent=_cap(kind, used)),
                 lock_lost=lambda: lock.lost,
             )
-    ended = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None).isoformat()
-    store.end(named.invocation, ended, result.status, result.finished)
     for text in summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime):
         print(text)
     return result.status

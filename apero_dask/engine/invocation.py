@@ -6,11 +6,11 @@ import datetime
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apero_dask.core.collector import collector_paused
-from apero_dask.core.errors import Findings
+from apero_dask.core.errors import EXIT_STOPPED, Findings
 from apero_dask.core.ids import digest
 from apero_dask.core.plan import Plan
 from apero_dask.core.settings import Settings
@@ -162,7 +162,16 @@ def execute(
     try:
         result = driver.run()
         if not lock_lost():
-            register_products(driver.plan, result.states, driver.binder.finished, trees, named)
+            try:
+                register_products(driver.plan, result.states, driver.binder.finished, trees, named)
+                ended = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None).isoformat()
+                store.end(named.invocation, ended, result.status, result.finished)
+            except OSError as error:
+                # Products and markers are complete: the same command goes on from here when the disk is back.
+                if not result.stopped_by:
+                    result = replace(
+                        result, stopped_by=f"storage: {error}", finished=False, status=EXIT_STOPPED
+                    )
         sink.emit("end", status=result.status, finished=result.finished, stopped_by=result.stopped_by)
     finally:
         sink.close()

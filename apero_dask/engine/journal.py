@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from dataclasses import replace
 
@@ -73,7 +72,7 @@ class Journal:
                 self._store.add_outcomes(self._common.invocation, self._batch)
                 written = [(o.path, o.digest) for outcome, *_ in self._batch for o in outcome.outputs]
                 self._store.set_verified(looked_at(written, self._trees))
-            except (sqlite3.OperationalError, OSError) as error:
+            except OSError as error:
                 # Nothing is lost: the next start reads the markers of these runs.
                 self._error = f"state database: {error}"
                 return

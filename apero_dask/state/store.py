@@ -6,6 +6,7 @@ Written by the driver alone.  It is an index: losing it loses nothing, it is fil
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -124,14 +125,30 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All or nothing.
+
+        Raises
+        ------
+        OSError
+            The disk is full or fails, or another program holds the database.
+        """
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            raise OSError(
+                errno.EIO, f"the state database cannot be written: {error}", str(self.path)
+            ) from error
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
-        self._db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        # A full disk has ended the transaction already.
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     # -- markers ----------------------------------------------------------------------------
 

@@ -214,7 +214,6 @@ def reduce(
                 options=options,
                 lock_lost=lambda: lock.lost,
             )
-            store.end(ready.named.invocation, "2026-01-01T01:00:00", result.status, result.finished)
         finally:
             store.close()
     return Reduced(root, ready.plan, driver, result)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import apero_dask.io.fitswriter
+import apero_dask.state.registry
 from apero_dask.core.outcome import State
 from apero_dask.engine.dask_backend import DaskBackend
 from apero_dask.io.markers import marker_path
@@ -89,6 +90,24 @@ def test_disk_is_really_full(archive: Path, small_disk: Path, reference: bed.Red
     last = bed.reduce(root)
     assert last.result.status == 0
     assert last.result.executed == bed.RUNS + bed.MODELS - finished
+    assert_same(root, reference)
+
+
+def test_products_cannot_be_registered(
+    root: Path, reference: bed.Reduced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has to be computed again when the disk was full for the databases alone."""
+
+    def full(book: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apero_dask.state.registry._Book, "save", full)
+        done = bed.reduce(root)
+    assert done.result.status == 5
+    assert done.result.stopped_by.startswith("storage: ")
+    last = bed.reduce(root)
+    assert (last.result.status, last.result.executed) == (0, 0)
     assert_same(root, reference)
 
 
