@@ -15,7 +15,7 @@ from apero_dask.core.declare import Recipe, registered
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import FrameIndex
 from apero_dask.core.names import ObjectNames
-from apero_dask.core.plan import Node, Plan
+from apero_dask.core.plan import Node, Plan, Task
 from apero_dask.core.products import KINDS, MASTER, NIGHT, Life
 from apero_dask.core.settings import Request as RunFileRequest
 from apero_dask.core.settings import Settings
@@ -130,9 +130,12 @@ def _build(
     requests = _plan_requests(draft, index)
     nodes = _master_gates(draft, requests, masters)
     nodes += add_order_nodes(draft, settings.requests, requests)
-    plan = Plan.of(instrument.name, draft.tasks, [*nodes, *draft.nodes], draft.counts)
+    nodes += draft.nodes
+    by_key: dict[str, Task | Node] = {**draft.by_key}
+    by_key.update((node.key, node) for node in nodes)
+    plan = Plan(instrument.name, tuple(draft.tasks), tuple(nodes), tuple(draft.counts), (), by_key)
     mark_skipped(plan, check_acyclic(plan), settings, snapshot, findings, resume)
-    return Plan(plan.instrument, plan.tasks, plan.nodes, plan.counts, tuple(findings), plan.by_key)
+    return replace(plan, findings=tuple(findings))
 
 
 def _active_master(settings: Settings, recipes: Mapping[str, Recipe]) -> dict[int, str]:

@@ -53,6 +53,8 @@ class Catalogue:
     _equal: dict[Select, int] = field(default_factory=dict)
     _sets: dict[tuple[object, ...], tuple[Step, tuple[Selection, ...]]] = field(default_factory=dict)
     _grown: bool = False
+    _lacks: bool = False
+    """Some selection has no candidate and cannot be done without."""
 
     def __post_init__(self) -> None:
         for marker in self.snapshot.calibrations():
@@ -115,6 +117,7 @@ class Catalogue:
             ranked = self._rank(select, tier, night, at)
             found = Selection(select.kinds, select.fibre, select.applies_to, select.optional, ranked)
             self._cache[key] = found
+            self._lacks = self._lacks or not (found.candidates or found.optional)
         return found
 
     def _rank(self, select: Select, tier: str, night: str, time: float) -> tuple[Candidate, ...]:
@@ -184,6 +187,8 @@ class Catalogue:
 
     def report_missing(self, tasks: list[Task]) -> None:
         """Report selections without any candidate: reference products one by one, nightly ones by step."""
+        if not self._lacks:
+            return
         nightly: dict[str, dict[str, list[Task]]] = {}
         reference: dict[str, str] = {}
         lacking: dict[int, list[Selection]] = {}

@@ -98,6 +98,8 @@ class Draft:
     """Runs that make TRANS1 and TRANS2."""
     keep_failed: bool = False
     """The line that is being planned uses stored files that failed quality control."""
+    missing: int = 0
+    """Inputs asked for that have a file missing."""
     notes: list[str] = field(default_factory=list)
     """What the listing says of the row that is being planned, beside the reasons for what has no run."""
     repeated: int = 0
@@ -161,7 +163,8 @@ class Draft:
             return Inputs(argument, kind, fibres, frames, (STORED,) * len(frames), (), required)
         producers = tuple([self.producer(frame, kind, fibres[0]) for frame in frames])
         refused: tuple[str, ...] = ()
-        if self.snapshot.outputs and MISSING in producers:
+        if MISSING in producers:
+            self.missing += 1
             refused = tuple(
                 frame.identifier
                 for frame, producer in zip(frames, producers, strict=True)

@@ -69,7 +69,7 @@ def expand_row(draft: Draft, request: Request, row: Row, step: Step) -> None:
 
 def plan_row(draft: Draft, request: Request, row: Row, step: Step) -> tuple[int, list[str]]:
     """Plan all runs of one row and report nights without a run; number of runs, and reasons."""
-    before, repeated = len(draft.tasks), draft.repeated
+    before, repeated, missing = len(draft.tasks), draft.repeated, draft.missing
     if draft.settings.trigger_run and step.tier == MASTER:
         return 0, ["not in trigger mode: reference products come from the database"]
     draft.notes.clear()
@@ -85,7 +85,7 @@ def plan_row(draft: Draft, request: Request, row: Row, step: Step) -> tuple[int,
     elif row.scope == "night" and len(reasons) > bool(repeated):
         nights = [reason for reason in reasons if " run(s) are planned" not in reason]
         draft.findings.add("W-NO-RUNS", short=step.short, reason="; ".join(nights))
-    refused = _report_inputs(draft, step, tasks)
+    refused = _report_inputs(draft, step, tasks) if draft.missing > missing else 0
     if refused:
         reasons.append(f"{refused} input(s) failed quality control earlier and are left out")
     reasons += draft.notes
