@@ -91,10 +91,11 @@ def find_traces(profile: np.ndarray, noise: float, table: Guess) -> Guess:
     samples = np.unique(np.linspace(0, columns - 1, min(SAMPLES, columns) + 2).astype(int)[1:-1])
     height = float(np.median(table.heights))
     order_step = _smallest_step(table)
-    found = [peaks(profile[:, x], noise, height, order_step) for x in samples]
+    found = peaks(profile[:, samples], noise, height, order_step)
     expected = table.positions[:, samples]
     inside = (expected > 0.5 * height) & (expected < rows - 0.5 * height)
-    offset = _common_offset(expected, inside, found, SEARCH * order_step)
+    few = slice(None, None, max(1, len(samples) // 16))
+    offset = _common_offset(expected[:, few], inside[:, few], found[few], SEARCH * order_step)
     u = 2.0 * samples / columns - 1.0
     coefficients = np.array([[offset]])
     matched = np.full(expected.shape, np.nan)
@@ -121,13 +122,13 @@ def find_traces(profile: np.ndarray, noise: float, table: Guess) -> Guess:
     )
 
 
-def peaks(line: np.ndarray, noise: float, height: float, order_step: float) -> np.ndarray:
-    """Rows at which slit images lie in one column.
+def peaks(lines: np.ndarray, noise: float, height: float, order_step: float) -> list[np.ndarray]:
+    """Rows at which slit images lie, for each of several columns.
 
     Parameters
     ----------
-    line : float32[y]
-        Column of the order profile; NaN is bridged.
+    lines : float32[y, column]
+        Columns of the order profile; NaN is bridged.
     noise : float
         Standard deviation of a background pixel.
     height : float
@@ -138,21 +139,25 @@ def peaks(line: np.ndarray, noise: float, height: float, order_step: float) -> n
     import numpy as np
     from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-    good = np.isfinite(line)
-    if np.count_nonzero(good) < 2 * height:
-        return np.empty(0)
-    rows = np.arange(line.size)
-    filled = np.interp(rows, rows[good], line[good].astype(np.float64))
+    filled = np.zeros(lines.T.shape)
+    rows = np.arange(lines.shape[0])
+    for line, column in zip(filled, lines.T, strict=True):
+        good = np.isfinite(column)
+        if np.count_nonzero(good) > 2 * height:
+            line[:] = np.interp(rows, rows[good], column[good])
     sigma = SMOOTHING * height
-    smooth = gaussian_filter1d(filled, sigma, mode="constant")
+    smooth = gaussian_filter1d(filled, sigma, axis=1, mode="constant")
     threshold = np.maximum(
         SIGNIFICANCE * noise / np.sqrt(2.0 * np.sqrt(np.pi) * sigma),
-        FAINTEST * maximum_filter1d(smooth, int(2 * order_step) | 1),
+        FAINTEST * maximum_filter1d(smooth, int(2 * order_step) | 1, axis=1),
     )
-    top = smooth[1:-1]
-    where = np.flatnonzero((top > smooth[:-2]) & (top >= smooth[2:]) & (top > threshold[1:-1])) + 1
-    curvature = smooth[where - 1] - 2.0 * smooth[where] + smooth[where + 1]
-    found: np.ndarray = where + 0.5 * (smooth[where - 1] - smooth[where + 1]) / curvature
+    top = smooth[:, 1:-1]
+    is_peak = (top > smooth[:, :-2]) & (top >= smooth[:, 2:]) & (top > threshold[:, 1:-1])
+    found = []
+    for line, peak in zip(smooth, is_peak, strict=True):
+        k = np.flatnonzero(peak) + 1
+        curvature = line[k - 1] - 2.0 * line[k] + line[k + 1]
+        found.append(k + 0.5 * (line[k - 1] - line[k + 1]) / curvature)
     return found
 
 

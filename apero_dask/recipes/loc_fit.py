@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 DEGREE_CENTRE, DEGREE_WIDTH = 4, 2
 FREE_CENTRE, FREE_WIDTH = 3, 2  # lowest terms that every order has for itself
-ACROSS = 3  # degree of the higher terms from order to order
-COLUMNS = 500  # that are fitted; trace and slit image change slowly
+ACROSS = 7  # degree of the higher terms from order to order
+COLUMNS = 340  # that are fitted; trace and slit image change slowly
 PASSES = 4
 LARGEST_STEP = 0.7  # px in one pass
 LARGEST_WIDENING = 0.2  # px
 FEWEST_SNR = 10.0  # of the light in one column
 CUT = 5.0  # sigma at which a column loses half of its weight
+REWEIGHTS, WEIGHT_CHANGE = 10, 1e-2  # at most so many solutions, or until no weight changes by more
 SLICE_OVER_PITCH = 0.34  # standard deviation of a slice to begin with
 OUTER_PITCH = 0.2  # pitches that the lit height of the table exceeds the number of slices by
 SHARE_DEGREE = 5  # along the order
@@ -158,7 +159,7 @@ def coupled_fit(
 
     Notes
     -----
-    The own terms of every order are eliminated by orthogonal factors before the common ones are solved for
+    The own terms of every order are eliminated from the normal equations before the common ones are found
     (Frisch and Waugh 1933, Econometrica 1, 387), then follow order by order.  Weights as in
     :func:`apero_kernels.polynomial.fit_chebyshev`.
     """
@@ -166,46 +167,54 @@ def coupled_fit(
 
     orders, width = values.shape[0], degree + 1 - free
     basis = np.polynomial.chebyshev.chebvander(t, degree)
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(t.size, -1)
     across = np.polynomial.chebyshev.chebvander(place, min(ACROSS, max(0, orders - 1)))
     usable = np.isfinite(values) & np.isfinite(sigma) & (sigma > 0)
     usable &= (np.count_nonzero(usable, axis=1) > 2 * (degree + 1))[:, None]
     weights = usable.astype(float)
     series = np.full((orders, degree + 1), np.nan)
-    lost = np.exp(-0.5 * CUT**2)
     listed = np.flatnonzero(usable.any(axis=1))
     if not listed.size:
         return series, weights
-    residual = np.full(values.shape, np.nan)
-    for _ in range(10):
-        factors, rest_a, rest_b = {}, [], []
-        for o in listed:
-            use = usable[o]
-            root = np.sqrt(weights[o, use]) / sigma[o, use]
-            own = basis[use, :free] * root[:, None]
-            q, r = np.linalg.qr(own)
-            target = values[o, use] * root
-            shared = (basis[use, free:, None] * across[o]).reshape(use.sum(), -1) * root[:, None]
-            factors[o] = (q, r, target, shared)
-            if width:
-                rest_a.append(shared - q @ (q.T @ shared))
-                rest_b.append(target - q @ (q.T @ target))
-        common = np.zeros((width, across.shape[1]))
+    known, across = usable[listed], across[listed]
+    target = np.where(known, values[listed], 0.0)
+    inverse = 1.0 / np.where(known, sigma[listed], np.inf) ** 2
+    lost = np.exp(-0.5 * CUT**2)
+    share = weights[listed]
+    for _ in range(REWEIGHTS):
+        weighted = share * inverse
+        matrix = (weighted @ products).reshape(-1, degree + 1, degree + 1)
+        right = (weighted * target) @ basis
+        own = np.linalg.inv(matrix[:, :free, :free])
+        common = np.zeros((across.shape[1], width))
         if width:
-            design = np.concatenate(rest_a)
-            common = np.linalg.lstsq(design, np.concatenate(rest_b), rcond=None)[0].reshape(common.shape)
-        for o, (q, r, target, shared) in factors.items():
-            series[o, :free] = np.linalg.solve(r, q.T @ (target - shared @ common.ravel()))
-            series[o, free:] = common @ across[o]
-            residual[o] = (values[o] - basis @ series[o]) / sigma[o]
-        scale = 1.4826 * float(np.median(np.abs(residual[usable])))
+            mixed = own @ matrix[:, :free, free:]
+            rest = matrix[:, free:, free:] - matrix[:, free:, :free] @ mixed
+            rest_right = right[:, free:] - np.einsum("ofw,of->ow", mixed, right[:, :free])
+            size = common.size
+            whole = np.einsum("oi,oj,ovw->ivjw", across, across, rest).reshape(size, size)
+            common = np.linalg.lstsq(whole, np.einsum("oi,ow->iw", across, rest_right).ravel(), rcond=None)[
+                0
+            ].reshape(common.shape)
+        found = np.empty((len(listed), degree + 1))
+        found[:, free:] = across @ common
+        found[:, :free] = np.einsum(
+            "ofg,og->of",
+            own,
+            right[:, :free] - np.einsum("ofw,ow->of", matrix[:, :free, free:], found[:, free:]),
+        )
+        residual = (target - found @ basis.T) * np.sqrt(inverse)
+        scale = 1.4826 * float(np.median(np.abs(residual[known])))
+        series[listed] = found
         if not scale > 0:
             break
         good = (1.0 - lost) * np.exp(-0.5 * np.square(residual / scale))
-        fresh = np.where(usable, good / (lost + good), 0.0)
-        change = float(np.abs(fresh - weights).max())
-        weights = fresh
-        if change < 1e-3:
+        fresh = np.where(known, good / (lost + good), 0.0)
+        change = float(np.abs(fresh - share).max())
+        share = fresh
+        if change < WEIGHT_CHANGE:
             break
+    weights[listed] = share
     return series, weights
 
 

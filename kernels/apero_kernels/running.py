@@ -13,6 +13,7 @@ from apero_kernels.robust import LANES, sort_lanes, sorted_median
 
 SEVEN = (-3, -2, -1, 0, 1, 2, 3)  # running median of 7, bad-pixel recipe
 EIGHT = (-4, -3, -2, -1, 1, 2, 3, 4)  # neighbours without the centre, dark recipe
+ELEVEN = (-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5)  # running median of 11, order profile
 
 
 @kernel
@@ -62,6 +63,23 @@ def _middle_of_eight(a, b, c, d, e, f, g, h):
 
 
 @kernel
+def _middle_of_eleven(a, b, c, d, e, f, g, h, i, j, k):
+    a, b, c, d = _sorted_four(a, b, c, d)
+    e, f, g, h = _sorted_four(e, f, g, h)
+    # Ranks 2 to 5 of the eight: each set of pairwise minima or maxima rises and falls once, so comparing
+    # halves leaves the two largest of the lower and the two smallest of the upper four.
+    m, n = _high(_low(a, h), _low(c, f)), _high(_low(b, g), _low(d, e))
+    second, third = _low(m, n), _high(m, n)
+    m, n = _low(_high(a, h), _high(c, f)), _low(_high(b, g), _high(d, e))
+    fourth, fifth = _low(m, n), _high(m, n)
+    # Two more values: ranks 4 and 5 of the ten; the last one falls below, between or above them.
+    i, j = _low(i, j), _high(i, j)
+    low = _low(fourth, _low(_high(third, i), _high(second, j)))
+    high = _low(fifth, _low(_high(fourth, i), _high(third, j)))
+    return _high(low, _low(k, high))
+
+
+@kernel
 def _recompute(row, x, offsets, values):
     n = 0
     for k in range(offsets.shape[0]):
@@ -102,6 +120,15 @@ def _running_eight(row, out):
 
 
 @kernel
+def _running_eleven(row, out):
+    for x in range(5, row.shape[0] - 5):
+        out[x] = _middle_of_eleven(
+            row[x - 5], row[x - 4], row[x - 3], row[x - 2], row[x - 1], row[x], row[x + 1], row[x + 2],
+            row[x + 3], row[x + 4], row[x + 5],
+        )  # fmt: skip
+
+
+@kernel
 def _fixed_rows(image, offsets, out):
     rows, columns = image.shape
     count = offsets.shape[0]
@@ -114,8 +141,10 @@ def _fixed_rows(image, offsets, out):
             source[x] = image[y, x]
         if count == 7:
             _running_seven(source, target)
-        else:
+        elif count == 8:
             _running_eight(source, target)
+        else:
+            _running_eleven(source, target)
         # The networks know neither NaN nor edges: redo every footprint that meets one.
         last = -1
         for x in range(min(reach, columns)):
@@ -179,7 +208,7 @@ def running_median(image: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> N
         raise ValueError(f"offsets: {offsets.tolist()}, expected rising positions, at least one")
     if np.may_share_memory(image, out):
         raise ValueError("out shares memory with image; pass an array of its own")
-    if tuple(offsets) in (SEVEN, EIGHT):
+    if tuple(offsets) in (SEVEN, EIGHT, ELEVEN):
         _fixed_rows(image, offsets, out)
     else:
         _running_rows(image, offsets, out)
