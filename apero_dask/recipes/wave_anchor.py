@@ -62,6 +62,15 @@ class Correction:
         mean = chebyshev.chebvander(place(cavity, wave), len(self.series) - 1).mean(axis=0)
         return float(np.sqrt(mean @ self.covariance @ mean))
 
+    def shape_error(self, cavity: Cavity, wave: np.ndarray) -> float:
+        """Expected rms in m/s over `wave` of the error of the correction without its mean."""
+        import numpy as np
+        from numpy.polynomial import chebyshev
+
+        terms = chebyshev.chebvander(place(cavity, wave), len(self.series) - 1)
+        terms = terms - terms.mean(axis=0)
+        return float(np.sqrt(np.einsum("ij,jk,ik->i", terms, self.covariance, terms).mean()))
+
 
 def residuals(lines: Lines, wave: WaveMap) -> tuple[np.ndarray, np.ndarray]:
     """Velocity c (catalogue - solution)/catalogue and its photon error, m/s; NaN for failed lines."""

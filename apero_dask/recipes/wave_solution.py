@@ -111,8 +111,8 @@ def fit_orders(lines: Lines, start: WaveMap, cavity: Cavity) -> tuple[WaveMap, n
     Notes
     -----
     Robust Chebyshev fit per order of the wavelength against the column, weights from the errors of the
-    centres.  A fit common to all orders (m L as a function of x and 1/m) is no better on detectors whose
-    orders differ by more than such a smooth function, as measured maps of SPIRou do.
+    centres.  Orders are independent: one polynomial of degree 7 x 5 in x and 1/m for m L of all orders leaves
+    600 m/s rms of the measured maps of SPIRou, one of degree 7 x 9 still 50 m/s.
     """
     import numpy as np
     from apero_kernels.polynomial import fit_chebyshev

@@ -210,13 +210,14 @@ def test_shape_of_the_map_without_catalogue_errors(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_map_with_a_real_catalogue(seed):
-    """Errors of 30 m/s, wrong lines and unknown blends: what 180 lines can say about the colour remains."""
+    """Errors of 30 m/s, wrong lines and unknown blends: what 190 lines can say about the colour remains."""
     night, solution = lamps(seed), reference(seed)
     correction = solution.correction
     assert correction is not None
     wide = factor(FULL_LINES, solution.fibres["AB"].hc)
     lam = night.wave["AB"][night.blaze["AB"] > 0.2]
     promised = correction.error(solution.cavity, lam)
+    colour = correction.shape_error(solution.cavity, lam)
     # 30 m/s, and 3 per cent of wrong lines of which the mildest cannot be told from true ones.
     assert 20 < correction.scatter < 45
     for fibre, found in solution.fibres.items():
@@ -224,11 +225,29 @@ def test_map_with_a_real_catalogue(seed):
         bright, lit = night.blaze[fibre] > 0.2, night.blaze[fibre] > 0.05
         zero = error[bright].mean()
         rms, edge = error[bright].std(), np.abs(error[lit] - zero).max()
-        print(f"{fibre}: zero {zero:.2f} of {promised:.2f}, shape {rms:.2f}, worst edge {edge:.1f} m/s")
+        print(
+            f"{fibre}: zero {zero:.2f} of {promised:.2f}, shape {rms:.2f} of {colour:.2f}, "
+            f"worst edge {edge:.1f} m/s"
+        )
         assert abs(zero) < 2.0 * promised
         assert abs(zero) < 1.5 * wide
-        assert rms < 2.0 * wide
+        # Three free terms of colour: 2.2 times the expected rms is exceeded once in 500.
+        assert rms < np.hypot(2.2 * colour, 2.0)
         assert edge < 15.0 * wide
+
+
+@pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+def test_shape_of_the_map_with_a_real_catalogue(seeds):
+    """Rms over seeds: the lines themselves allow 8 m/s here (30 m/s each, three terms of colour)."""
+    shapes, bounds = [], []
+    for seed in seeds:
+        night, found = lamps(seed), reference(seed).fibres["AB"]
+        error = night.error("AB", found.wave.image())[night.blaze["AB"] > 0.2]
+        shapes.append(error.std())
+        bounds.append(2.0 * factor(FULL_LINES, found.hc))
+    total = float(np.sqrt(np.mean(np.square(shapes))))
+    print(f"shapes {np.round(shapes, 2)}, rms {total:.2f} m/s, bound {np.mean(bounds):.2f} m/s")
+    assert total < np.mean(bounds)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
