@@ -11,9 +11,10 @@ import numpy as np
 
 from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_integer, check_output
-from apero_kernels.robust import sort_lanes, sorted_median
+from apero_kernels.robust import sorted_median
 
 _CHUNK = 128  # columns side by side: five planes of 33 rows stay in the L2 cache
+_MISSING = 6  # rows of a window that may be missing for the short way to a median
 LEAST_WEIGHT = 0.5  # share of the profile that must be valid for a flux
 
 
@@ -29,21 +30,25 @@ def _load(image, profile, first, height, x0, width, data, shape, weight):
             data[j, lane] = 0.0
             weight[j, lane] = 0.0
         if 0 <= y < rows:
+            # Views of rows: their indices need no test for the sign.
+            seen, model = image[y, x0 : x0 + width], profile[y, x0 : x0 + width]
+            shape_row, data_row, weight_row = shape[j], data[j], weight[j]
             for lane in range(width):
-                p = np.float64(profile[y, x0 + lane])
-                d = np.float64(image[y, x0 + lane])
-                shape[j, lane] = p if np.isfinite(p) else 0.0
-                data[j, lane] = d if np.isfinite(d) else 0.0
-                weight[j, lane] = 1.0 if np.isfinite(d) and np.isfinite(p) else 0.0
-                total[lane] += shape[j, lane]
-    for lane in range(_CHUNK):
-        if not total[lane] > 0.0:
-            # No profile here: every row counts the same.
-            for j in range(height):
-                shape[j, lane] = 1.0 / height
-        else:
-            for j in range(height):
-                shape[j, lane] /= total[lane]
+                p = np.float64(model[lane])
+                d = np.float64(seen[lane])
+                known = p - p == 0.0  # neither NaN nor infinite, without a call
+                there = d - d == 0.0
+                shape_row[lane] = p if known else 0.0
+                data_row[lane] = d if there else 0.0
+                weight_row[lane] = 1.0 if known and there else 0.0
+            for lane in range(width):
+                total[lane] += shape_row[lane]
+    for j in range(height):
+        shape_row = shape[j]
+        for lane in range(_CHUNK):
+            # Without a profile every row counts the same.
+            lit = total[lane] > 0.0
+            shape_row[lane] = (shape_row[lane] if lit else 1.0) / (total[lane] if lit else height)
 
 
 @kernel
@@ -129,14 +134,94 @@ def _store(shape, weight, f, inverse, height, x0, width, flux, flux_var):
 
 
 @kernel
+def _network(n, upper, lower):
+    # Comparisons of the odd-even merging network for n rows (Batcher 1968, AFIPS 32, 307).
+    count = 0
+    p = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            start = k % p
+            while start + k < n:
+                for i in range(start, min(start + k, n - k)):
+                    if i // (2 * p) == (i + k) // (2 * p):
+                        if count < upper.shape[0]:
+                            upper[count] = i
+                            lower[count] = i + k
+                        count += 1
+                start += 2 * k
+            k >>= 1
+        p <<= 1
+    return count
+
+
+@kernel
+def _prune(n, upper, lower, lowest, highest, kept_upper, kept_lower):
+    # Of a network the comparisons that decide what stands in rows lowest..highest, in order.
+    needed = np.zeros(n, np.bool_)
+    needed[lowest : highest + 1] = True
+    count = upper.shape[0]
+    place = count
+    for c in range(count - 1, -1, -1):
+        if needed[upper[c]] or needed[lower[c]]:
+            needed[upper[c]] = True
+            needed[lower[c]] = True
+            place -= 1
+            kept_upper[place] = upper[c]
+            kept_lower[place] = lower[c]
+    return place
+
+
+@kernel
+def _compare(buffer, upper, lower, begin, one, two):
+    # Carry out comparisons begin and following on all lanes; the last two are scratch of a row each.
+    flat = buffer.reshape(-1)
+    lanes = np.uint64(buffer.shape[1])
+    for c in range(begin, upper.shape[0]):
+        # Unsigned indices need no test for the sign; with copies of both rows no loop has aliases, and all
+        # run in vector registers.
+        u = np.uint64(upper[c]) * lanes
+        v = np.uint64(lower[c]) * lanes
+        for lane in range(lanes):
+            one[lane] = flat[u + lane]
+        for lane in range(lanes):
+            two[lane] = flat[v + lane]
+        for lane in range(lanes):
+            x = one[lane]
+            y = two[lane]
+            flat[u + lane] = x if x < y else y
+        for lane in range(lanes):
+            x = one[lane]
+            y = two[lane]
+            flat[v + lane] = y if x < y else x
+
+
+@kernel
 def _two_step(image, var, profile, first, height, cut, flux, flux_var, kept, weights_out):
-    columns = image.shape[1]
+    rows, columns = image.shape
     data = np.empty((height, _CHUNK))
     shape = np.empty((height, _CHUNK))
     weight = np.empty((height, _CHUNK))
     ordered = np.empty((height, _CHUNK))
     used = np.empty(_CHUNK, np.int64)
     a = np.empty(_CHUNK)
+    typical = np.empty(_CHUNK)
+    top = np.empty(_CHUNK)
+    bottom = np.empty(_CHUNK)
+    noise = np.empty(_CHUNK)
+    share = np.empty(_CHUNK)
+    spread = np.empty(_CHUNK)
+    one = np.empty(_CHUNK)
+    two = np.empty(_CHUNK)
+    count = _network(height, np.empty(0, np.int64), np.empty(0, np.int64))
+    upper = np.empty(count, np.int64)
+    lower = np.empty(count, np.int64)
+    _network(height, upper, lower)
+    near_upper = np.empty(count, np.int64)
+    near_lower = np.empty(count, np.int64)
+    begin = _prune(
+        height, upper, lower, max(height - _MISSING - 1, 0) >> 1, height >> 1, near_upper, near_lower
+    )
     rejected = 0
     with_weights = weights_out.shape[0] > 0
     for x0 in range(0, columns, _CHUNK):
@@ -150,7 +235,10 @@ def _two_step(image, var, profile, first, height, cut, flux, flux_var, kept, wei
                     good = weight[j, lane] > 0.0 and np.isfinite(ratio)
                     ordered[j, lane] = ratio if good else np.inf
                     used[lane] += good
-            sort_lanes(ordered, height)
+            if np.min(used[:width]) >= height - _MISSING:
+                _compare(ordered, near_upper, near_lower, begin, one, two)
+            else:
+                _compare(ordered, upper, lower, 0, one, two)
             for lane in range(_CHUNK):
                 a[lane] = sorted_median(ordered, lane, used[lane])
             used[:] = 0
@@ -160,30 +248,43 @@ def _two_step(image, var, profile, first, height, cut, flux, flux_var, kept, wei
                     good = weight[j, lane] > 0.0 and np.isfinite(r)
                     ordered[j, lane] = r if good else np.inf
                     used[lane] += good
-            sort_lanes(ordered, height)
-            for lane in range(width):
-                typical = sorted_median(ordered, lane, used[lane])
-                for j in range(height):
-                    if weight[j, lane] > 0.0:
-                        r = abs(data[j, lane] - a[lane] * shape[j, lane])
-                        if not r / typical < cut and r > 0.0:
-                            weight[j, lane] = 0.0
-                            rejected += 1
-        for lane in range(width):
-            top = 0.0
-            bottom = 0.0
-            noise = 0.0
-            share = 0.0
+            if np.min(used[:width]) >= height - _MISSING:
+                _compare(ordered, near_upper, near_lower, begin, one, two)
+            else:
+                _compare(ordered, upper, lower, 0, one, two)
+            for lane in range(_CHUNK):
+                typical[lane] = sorted_median(ordered, lane, used[lane]) if lane < width else np.inf
+            used[:] = 0
             for j in range(height):
+                for lane in range(_CHUNK):
+                    r = abs(data[j, lane] - a[lane] * shape[j, lane])
+                    far = weight[j, lane] > 0.0 and r > 0.0 and not r / typical[lane] < cut
+                    weight[j, lane] = 0.0 if far else weight[j, lane]
+                    used[lane] += far
+            for lane in range(width):
+                rejected += used[lane]
+        top[:] = 0.0
+        bottom[:] = 0.0
+        noise[:] = 0.0
+        share[:] = 0.0
+        for j in range(height):
+            y = first + j
+            spread[:] = 0.0
+            if 0 <= y < rows:
+                noisy = var[y, x0 : x0 + width]
+                for lane in range(width):
+                    spread[lane] = np.float64(noisy[lane])
+            for lane in range(_CHUNK):
                 p = weight[j, lane] * shape[j, lane]
-                top += p * data[j, lane]
-                bottom += p * shape[j, lane]
-                share += p
-                if p > 0.0:
-                    noise += p * p * np.float64(var[first + j, x0 + lane])
-            good = share >= LEAST_WEIGHT and bottom > 0.0
-            flux[x0 + lane] = top / bottom if good else np.nan
-            flux_var[x0 + lane] = noise / (bottom * bottom) if good else np.nan
+                top[lane] += p * data[j, lane]
+                bottom[lane] += p * shape[j, lane]
+                share[lane] += p
+                # A pixel without weight has no say, whatever its variance.
+                noise[lane] += p * p * spread[lane] if p > 0.0 else 0.0
+        for lane in range(width):
+            good = share[lane] >= LEAST_WEIGHT and bottom[lane] > 0.0
+            flux[x0 + lane] = top[lane] / bottom[lane] if good else np.nan
+            flux_var[x0 + lane] = noise[lane] / (bottom[lane] * bottom[lane]) if good else np.nan
         if with_weights:
             for j in range(height):
                 for lane in range(width):

