@@ -1,4 +1,4 @@
-"""Times the frame index: cold scan, warm re-scan, and how the reading threads scale.
+"""Times the frame index: cold scan, warm re-scan, how the reading threads scale, and planning once more.
 
     python benchmarks/bench_index.py [--frames N] [--pad MB] [--keep DIR] [--workers 1 2 4 8] [--json FILE]
 
@@ -121,6 +121,35 @@ def one_scan(raw: Path, cache: str, workers: int) -> dict[str, float]:
     return result
 
 
+def plan_again(raw: Path, cache: str) -> dict[str, float]:
+    """Index of an unchanged archive from its cache and a whole plan of it, in a process of its own."""
+    code = (
+        "import sys, time, json\n"
+        "from pathlib import Path\n"
+        "from apero_dask.core.errors import Findings\n"
+        "from apero_dask.instruments import instrument\n"
+        "from apero_dask.io.indexer import scan\n"
+        "from apero_dask.planner.build import build_plan\n"
+        "from apero_dask.runfile.merge import CommandLine, merge\n"
+        "from apero_dask.runfile.reader import read_text\n"
+        "raw, cache, now = sys.argv[1:]\n"
+        "text = b'MASTER_OBS_DIR = night-00000\\nTELLURIC_TARGETS = 59Peg\\nid1 = limited_seq\\n'\n"
+        "settings = merge(read_text('bench.ini', text, Findings()), CommandLine(), Findings())\n"
+        "wall, busy = time.perf_counter(), time.process_time()\n"
+        "index = scan(Path(raw), instrument('SPIROU'), now_mjd=float(now), cache=Path(cache))\n"
+        "indexed = time.perf_counter(), time.process_time()\n"
+        "plan = build_plan(index, settings, instrument('SPIROU'))\n"
+        "print(json.dumps({'seconds': time.perf_counter() - wall, 'cpu': time.process_time() - busy,\n"
+        "                  'index_cpu': indexed[1] - busy, 'runs': len(plan.tasks)}))\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")])}
+    command = [sys.executable, "-c", code, str(raw), cache, str(NOW)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
 def main() -> None:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -166,6 +195,15 @@ def main() -> None:
         print(f"first scan, writing the cache: {first['seconds']:.2f} s")
         print(f"unchanged archive: {results['warm_scan_s']:.2f} s, peak {results['warm_peak_mb']:.0f} MB")
         print(f"cache file: {results['cache_mb']:.1f} MB")
+
+        again = [plan_again(raw, str(cache)) for _ in range(options.repeat)]
+        for name in ("seconds", "cpu", "index_cpu", "runs"):
+            results[f"plan_again_{name}"] = statistics.median(outcome[name] for outcome in again)
+        print(
+            f"unchanged archive planned again, {results['plan_again_runs']:.0f} runs: "
+            f"{results['plan_again_seconds']:.2f} s ({results['plan_again_cpu']:.2f} s of processor time, "
+            f"{results['plan_again_index_cpu']:.2f} s of it for the index)"
+        )
         if options.json:
             options.json.write_text(json.dumps(results, indent=1) + "\n")
     finally:
