@@ -132,6 +132,11 @@ def straighten() -> Iterator[Case]:
         "quadratic spline, affine and two maps",
         lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=dymap),
     )
+    bent = np.tile((240 * (x - 0.5) ** 2).astype(np.float32), (NY, 1))
+    yield (
+        "the same, orders bent by 60 px instead of 15",
+        lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=bent),
+    )
     yield (
         "variance, linear",
         lambda: resample.resample_linear(var, affine, out, dxmap=dxmap, dymap=dymap),

@@ -198,6 +198,8 @@ def _resample(image, affine, dxmap, dymap, y0, minimum, out):
     line = np.empty(width, np.int64)
     target = np.empty(width, np.float32)
     room = 0
+    have_first = 0
+    have_end = -1
     spline = np.empty((0, 0), np.float32)
     spline_valid = np.empty((0, 0), np.float32)
     rowwise = np.empty((0, 0), np.float32)
@@ -210,13 +212,37 @@ def _resample(image, affine, dxmap, dymap, y0, minimum, out):
             continue
         top = int(np.floor(low + 0.5)) - 1
         need = int(np.floor(high + 0.5)) + 2 - top
+        # Bands overlap by as much as the rows of an order bend: rows filtered for the last one are kept.
+        kept = max(0, have_end - top) if have_first <= top else 0
+        kept = min(kept, need)
         if need > room:
-            room = need
-            spline = np.empty((room, stride), np.float32)
-            spline_valid = np.empty((room, stride), np.float32)
+            room = need + _BAND
+            fresh = np.empty((room, stride), np.float32)
+            fresh_valid = np.empty((room, stride), np.float32)
+            for k in range(kept):
+                fresh[k] = spline[top - have_first + k]
+                fresh_valid[k] = spline_valid[top - have_first + k]
+            spline = fresh
+            spline_valid = fresh_valid
             rowwise = np.empty((room + 2 * _TAPS, columns), np.float32)
             rowwise_valid = np.empty((room + 2 * _TAPS, columns), np.float32)
-        _coefficients(image, top, top + need, taps, rowwise, rowwise_valid, spline, spline_valid)
+        elif top > have_first:
+            for k in range(kept):
+                spline[k] = spline[top - have_first + k]
+                spline_valid[k] = spline_valid[top - have_first + k]
+        if kept < need:
+            _coefficients(
+                image,
+                top + kept,
+                top + need,
+                taps,
+                rowwise,
+                rowwise_valid,
+                spline[kept:],
+                spline_valid[kept:],
+            )
+        have_first = top
+        have_end = top + need
         flat = spline.reshape(-1)
         flat_valid = spline_valid.reshape(-1)
         for row in range(first, end):
