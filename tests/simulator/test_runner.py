@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
+from apero_dask.simulator import paint, runner
 from apero_dask.simulator.cli import main
 from tests.simulator.tiny import TINY, contents, tiny
 
@@ -50,6 +51,17 @@ def test_two_processes_write_the_same_bits_as_one(night, tmp_path):
     arguments = ("--config", tiny(tmp_path), "--nights", "1", "--frames", "1", "--out", out, "--workers", "2")
     assert run(*arguments) == 0
     assert contents(out) == contents(night)
+
+
+@pytest.mark.parametrize(("workers", "warm"), [(1, 0), (2, 1)])
+def test_loops_are_compiled_once_before_there_are_workers(workers, warm, tmp_path, monkeypatch):
+    """Else every worker of a first call compiles all of them for itself."""
+    done = []
+    monkeypatch.setattr(paint, "warm_up", lambda config: done.append(config.instrument))
+    monkeypatch.setattr(runner, "_parallel", lambda function, tasks, count: done.append(count) or ())
+    arguments = ("--nights", "1", "--frames", "1", "--out", tmp_path / "out", "--workers", workers)
+    assert run("--config", tiny(tmp_path), *arguments) == 0
+    assert done == ["SPIROU_MINI"] * warm + [workers]
 
 
 def test_a_frame_does_not_depend_on_the_frames_around_it(night, tmp_path):
