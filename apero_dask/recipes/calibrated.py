@@ -159,9 +159,8 @@ def calibrate(
         The frames lack a number in their header, or the background cannot be measured.
     """
     import numpy as np
+    from apero_kernels.electrons import split_variance, to_electrons
     from apero_kernels.repair import fill_isolated
-
-    from apero_dask.recipes.imagecal import calibrated_frame
 
     _report_options(ctx)
     i = ctx.instrument
@@ -169,22 +168,27 @@ def calibrate(
     electrons = i.gain * exposure
     highest = i.saturation_adu / i.frame_time_s
     lowest = -LOWEST * i.read_noise_e * i.gain / i.frame_time_s
-    with np.errstate(invalid="ignore"):
-        image = np.where((image <= highest) & (image >= lowest), image, np.float32(np.nan))
+    dark = dark_variance = bad = None
     if _switched_on(ctx, "darkcorr"):
         dark = ctx.calibration_image("DARKM")
-        if dark is not None:
-            image -= dark
-            dark_variance = ctx.calibration_image("DARKM", extension="VARIANCE")
-            variance = variance if dark_variance is None else variance + dark_variance
-    frame = calibrated_frame(ctx, image, electrons)
-    noise = calibrated_frame(ctx, variance, electrons**2)
-    del image, variance
+        dark_variance = ctx.calibration_image("DARKM", extension="VARIANCE") if dark is not None else None
     if _switched_on(ctx, "badcorr"):
         bad = ctx.calibration_image("BADPIX")
-        if bad is not None:
-            frame[bad > 0] = np.nan
-    noise[np.isnan(frame)] = np.nan
+    frame, noise = (np.empty((i.ny, i.nx), np.float32) for _ in range(2))
+    to_electrons(
+        image,
+        variance,
+        i.x0,
+        i.y0,
+        electrons,
+        (lowest, highest),
+        frame,
+        noise,
+        dark=dark,
+        dark_var=dark_variance,
+        bad=bad,
+    )
+    del image, variance
 
     mask = ctx.calibration_image("BKGRDMAP")
     found = Background(0.0, float("nan"), float("inf"), 0.0)
@@ -203,20 +207,17 @@ def calibrate(
         noise /= np.float32(scale * scale)
     whole, whole_noise = np.empty_like(frame), np.empty_like(noise)
     fill_isolated(frame, noise, whole, whole_noise)
-    with np.errstate(invalid="ignore"):
-        beyond = (whole > highest * electrons / scale) | (whole < lowest * electrons / scale)
-    whole[beyond] = np.nan
-    whole_noise[beyond] = np.nan
     photon /= scale
-    signal = np.float32(photon) * np.maximum(whole, np.float32(0))
-    base = whole_noise - signal
-    np.maximum(base, np.float32(floor / scale**2), out=base)
+    base = np.empty_like(whole)
+    limits = (lowest * electrons / scale, highest * electrons / scale)
+    split_variance(whole, whole_noise, photon, floor / scale**2, limits, base)
     effron, excess = float("nan"), 1.0
     if mask is not None:
         effron = effective_noise(whole, mask)
         excess = noise_excess(effron, base, mask)
+    if excess > 1.0:
+        whole_noise += np.float32(excess - 1.0) * base
         base *= np.float32(excess)
-    np.add(base, signal, out=whole_noise)
     return Calibrated(
         image=whole,
         variance=whole_noise,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apero_kernels import background, badpix, halo, repair
+from apero_kernels import background, badpix, electrons, halo, repair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,10 +154,49 @@ def test_inner_background_does_not_choose_low_pixels():
     assert abs(chosen.mean()) < 5 / np.sqrt(chosen.size)
 
 
+@quiet
+@given(arrays((9, 11)), st.integers(0, 2**31), st.booleans(), st.integers(0, 3), st.integers(0, 2))
+def test_electrons_are_the_naive_ones(slope, seed, calibrated, x0, y0):
+    rng = np.random.default_rng(seed)
+    shape = (max(slope.shape[0] - y0 - 1, 1), max(slope.shape[1] - x0 - 1, 1))
+    if y0 + shape[0] > slope.shape[0] or x0 + shape[1] > slope.shape[1]:
+        return
+    var = rng.random(slope.shape).astype(slope.dtype)
+    dark = rng.normal(size=slope.shape).astype(slope.dtype)
+    dark[rng.random(slope.shape) < 0.1] = np.nan
+    bad = (rng.random(shape) < 0.3).astype(np.uint8)
+    keys = {"dark": dark, "dark_var": var, "bad": bad} if calibrated else {}
+    out, out_var = np.empty(shape, slope.dtype), np.empty(shape, slope.dtype)
+    electrons.to_electrons(slope, var, x0, y0, 20.0, (-50.0, 400.0), out, out_var, **keys)
+    expected = np.where((slope >= -50.0) & (slope <= 400.0), slope, np.nan) - (dark if calibrated else 0)
+    expected = expected[::-1, ::-1][y0 : y0 + shape[0], x0 : x0 + shape[1]] * 20.0
+    noise = (2 * var if calibrated else var)[::-1, ::-1][y0 : y0 + shape[0], x0 : x0 + shape[1]] * 400.0
+    if calibrated:
+        expected[bad > 0] = np.nan
+    noise[np.isnan(expected)] = np.nan
+    assert_close(out, expected, slope.dtype, 8, scale=1e4)
+    assert_close(out_var, noise, slope.dtype, 8, scale=1e3)
+
+
+@quiet
+@given(arrays((9, 11)), st.integers(0, 2**31))
+def test_parts_of_the_variance_are_the_naive_ones(image, seed):
+    var = (100 * np.random.default_rng(seed).random(image.shape)).astype(image.dtype)
+    inside = (image >= -100) & (image <= 500)
+    expected = np.where(inside, np.maximum(var - 0.5 * np.maximum(image, 0), 2.0), np.nan)
+    found, whole, base = image.copy(), var.copy(), np.empty_like(image)
+    electrons.split_variance(found, whole, 0.5, 2.0, (-100.0, 500.0), base)
+    np.testing.assert_array_equal(found, np.where(inside, image, np.nan))
+    assert_close(base, expected, image.dtype, 16, scale=500.0)
+    assert_close(whole, expected + 0.5 * np.maximum(image, 0), image.dtype, 16, scale=500.0)
+
+
 def test_bad_arguments_are_named():
     image, mask = np.ones((5, 5)), np.ones((5, 5), np.uint8)
     with pytest.raises(ValueError, match=r"sigma_x: 0\.0, expected a finite number above 0"):
         halo.blur(image, 1.0, 0.0, np.empty((5, 5)))
+    with pytest.raises(ValueError, match=r"shape \(5, 5\) at x0 = 1, y0 = 0 does not fit"):
+        electrons.to_electrons(image, image, 1, 0, 1.0, (0.0, 1.0), np.empty((5, 5)), np.empty((5, 5)))
     with pytest.raises(ValueError, match="limit: -1"):
         halo.halo_amplitude(image, image, mask, limit=-1.0)
     with pytest.raises(ValueError, match="least: 0"):
