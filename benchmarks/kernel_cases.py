@@ -31,11 +31,11 @@ def raw_planes() -> list[np.ndarray]:
     error *= 1 + 0.05 * rng.standard_normal(shape, dtype=np.float32)
     hits = rng.random(shape, dtype=np.float32) < 1e-3
     error[hits] *= 5
-    return [slope, intercept, error, np.full(shape, 60, np.float32)]
+    return [slope, intercept, error, np.full(shape, 60, np.int16)]
 
 
 def preprocessing() -> Iterator[Case]:
-    from apero_kernels import corruption, cosmics, detector, ramps, rownoise
+    from apero_kernels import corruption, cosmics, detector, jumps, ramps, rownoise
 
     slope, intercept, error, reads = raw_planes()
     rng = np.random.default_rng(2)
@@ -69,6 +69,16 @@ def preprocessing() -> Iterator[Case]:
     def hits() -> None:
         cosmics.flag_cosmics(work, intercept, error, reads, mask, border=BORDER, **RAMP)
 
+    dark, dark_variance = np.zeros_like(slope), np.zeros_like(slope)
+    unstable = np.zeros(slope.shape, np.uint8)
+    constant, linear = ramps.variance_terms(**RAMP)
+
+    def spikes() -> None:
+        jumps.flag_jumps(
+            work, dark, dark_variance, unstable, reads, mask, constant=constant, linear=linear, border=BORDER,
+            seed=5.0, extend=4.0, contrast=2.2, response=0.03,
+        )  # fmt: skip
+
     def couple() -> None:
         detector.subtract_coupling(work, AMPLIFIERS, work)
 
@@ -83,7 +93,8 @@ def preprocessing() -> Iterator[Case]:
     steps = [
         ("corruption tests", corrupt), ("static pattern, reference pixels", reference),
         ("shared pattern", pattern), ("row offsets", rows), ("cosmic hits", hits),
-        ("coupling", couple), ("variance plane", variances), ("three planes turned", turn),
+        ("hits by the slope", spikes), ("coupling", couple), ("variance plane", variances),
+        ("three planes turned", turn),
     ]  # fmt: skip
     yield from steps
 

@@ -58,7 +58,9 @@ def _axis(first, second):
 @kernel
 def _bound(around, level, contrast, noise):
     """Most light that the eight neighbours allow in a pixel on a smooth level."""
-    a, b, c, d, f, g, h, i = around - level
+    a, b, c = around[0] - level, around[1] - level, around[2] - level
+    d, f = around[3] - level, around[4] - level
+    g, h, i = around[5] - level, around[6] - level, around[7] - level
     up, down = _beside(b, a, c, noise), _beside(h, g, i, noise)
     left, right = _beside(d, a, g, noise), _beside(f, c, i, noise)
     return level + contrast * max(min(_axis(up, down), _axis(left, right)), 0.0)
@@ -129,7 +131,10 @@ def _mark(
             h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
             d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
             f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
-            if value - min(max(b, h), max(d, f)) <= extend * np.sqrt(known):
+            # No bound is below the brighter neighbours, and no noise below that of their light.
+            near = max(min(max(b, h), max(d, f)), 0.0)
+            least = known + factor * near + (response * near) ** 2
+            if value - near <= 0 or (value - near) ** 2 <= extend * extend * least:
                 continue
             light = _light(slope, dark, unstable, border, y, x, contrast, np.sqrt(known), around, line)
             sigma = np.sqrt(known + factor * light + (response * light) ** 2)
@@ -256,5 +261,7 @@ def flag_jumps(
         room = _count(mask, np.uint8(_EXTEND)) + 1
         if room == 1:
             break
-        found = _spread(mask, started, slope, np.empty(room, np.int64))
+        before, found = found, _spread(mask, started, slope, np.empty(room, np.int64))
+        if found == before:
+            break
     return int(found)

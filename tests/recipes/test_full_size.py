@@ -172,8 +172,8 @@ def test_noise_and_offsets_of_a_dark(night: Night) -> None:
 def test_cosmic_hits(night: Night, dprtype: str) -> None:
     """Complete to 95 per cent for hits of ten sigma of the slope, false below 1e-4.
 
-    Pixels whose dark jumps between two levels are left out of the false ones and printed apart: three darks of
-    one night cannot tell which they are, and where the dark has jumped the slope is as wrong as after a hit.
+    Pixels whose dark jumps between two levels are left out of the false ones and printed apart: three darks
+    of one night cannot tell which they are, and a dark that has jumped makes a slope as wrong as a hit does.
     """
     spec = night.one(dprtype)
     frame = night.frames[spec.identifier]
