@@ -220,13 +220,20 @@ def scattered() -> Iterator[Case]:
         coefficients, _ = background.fit_surface(*levels, image.shape, (7, 7))
         background.subtract_background(image, coefficients, out, local=local, amplitude=1 / 47)
 
+    inner = np.empty_like(mask)
+    halo.blur(image, 6.36, 0.71, local)
     yield "background mask", lambda: badpix.background_mask(image)
+    yield "background chosen by its neighbours", lambda: halo.inner_background(mask, inner)
+    yield (
+        "amplitude of the halo",
+        lambda: halo.halo_amplitude(image, local, mask, (32, 32), start=0.02, limit=40.0),
+    )
     yield "halo and surface subtracted", surface
     yield "isolated pixels filled", lambda: repair.fill_isolated(image, var, out, out_var)
 
 
 def traces() -> Iterator[Case]:
-    from apero_kernels import trace
+    from apero_kernels import slices, trace
 
     image, var = cal_frame()
     image = np.nan_to_num(image, nan=100.0)
@@ -234,6 +241,17 @@ def traces() -> Iterator[Case]:
     guess = np.tile((np.arange(147) * 20 + 30.4)[:, None], (1, NX))
     yield "order profile, median of 11 columns", lambda: trace.order_profile(image, out)
     yield "centroids of 147 traces", lambda: trace.centroids(image, var, guess, 8.0)
+    few = slice(None, None, 12)  # every twelfth column is fitted
+    columns, base = np.ascontiguousarray(image[:, few]), np.ascontiguousarray(var[:, few])
+    count = columns.shape[1]
+    heights = np.tile((3.35 * np.arange(-1.5, 2.0))[None, :, None], (98, 1, count))
+    shares, sigmas = np.full(heights.shape, 0.25), np.full((98, count), 1.14)
+    places = np.ascontiguousarray(guess[:98, few] + 5.0)
+    flux = np.full(places.shape, 1e5)
+    yield (
+        "slices of 98 traces, one step",
+        lambda: slices.fit_slices(columns, base, 0.5, places, heights, sigmas, shares, flux),
+    )
 
 
 def extraction() -> Iterator[Case]:

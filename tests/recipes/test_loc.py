@@ -140,16 +140,16 @@ def painted(group: str, affine: Affine | None = None, seed: int = 1) -> Calibrat
     rng = np.random.default_rng(seed)
     noisy = clean + np.sqrt(base + 0.5 * clean) * rng.standard_normal(clean.shape)
     image = noisy.astype(np.float32)
-    # Halo of the light; what is left of it after correction is far smaller.
+    # Bad pixels in groups stay missing.
     image[rng.random(image.shape) < 0.005] = np.nan
     variance = (base + 0.5 * clean).astype(np.float32)
     return Calibrated(image, variance, base, 0.5, 28.0, float(np.sqrt(80.0)))
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("drift", [(6.1, 2.3), (-6.1, -2.3), (6.1, 9.0), (-6.0, -11.0)])
+@pytest.mark.parametrize("drift", [(6.1, 2.3), (-6.1, -11.0)])
 def test_displaced_frames_are_numbered_right(group: str, drift: tuple[float, float]) -> None:
-    """A thermal cycle, its opposite and displacements across the orders of more than half a fibre."""
+    """A thermal cycle, and a displacement across the orders of more than half the distance of two fibres."""
     affine = Affine(drift[0], drift[1], 1 + 4.8e-4, 4e-5, -5.7e-4, 1 - 6e-6)
     frame, true = painted(group, affine), light(group, affine)[1]
     profile = np.empty_like(frame.image)
