@@ -145,11 +145,17 @@ def reference_image(ctx: RecipeContext) -> ReferenceImage:
     first = _master_set(ctx, sets, count)
     result = ReferenceImage(
         np.empty(0), np.empty(0), files, status, np.zeros(count, np.int16), np.full((count, 6), np.nan),
-        np.full((count, 2), np.nan), first.files,
+        np.full((count, 2), np.nan),
     )  # fmt: skip
     for one in sets:
         result.group[one.members] = one.number
     frame = _frame(ctx, first, result)
+    if frame is None:
+        raise DataError(
+            f"{ctx.work.recipe}: the {len(first.files)} FP_FP frames of the master night "
+            f"({first.files[0].name} and following) are all different; look at them and reject the bad ones."
+        )
+    result.night = first.files
     peaks = find_reference_peaks(frame.image, frame.variance)
     weight = float(len(first.files))
     good = np.isfinite(frame.image)
@@ -163,7 +169,7 @@ def reference_image(ctx: RecipeContext) -> ReferenceImage:
         if one is first or len(one.files) < FEWEST_FRAMES:
             continue
         frame = _frame(ctx, one, result)
-        if not _accept(ctx, one, peaks, frame, result):
+        if frame is None or not _accept(ctx, one, peaks, frame, result):
             continue
         assert one.registration is not None
         weight = float(len(one.files))
@@ -193,8 +199,8 @@ def _master_set(ctx: RecipeContext, sets: Sequence[FrameSet], count: int) -> Fra
     return max(own, key=lambda one: (len(one.files), -one.number))
 
 
-def _frame(ctx: RecipeContext, one: FrameSet, result: ReferenceImage) -> Calibrated:
-    """Calibrated, normalised median of a set."""
+def _frame(ctx: RecipeContext, one: FrameSet, result: ReferenceImage) -> Calibrated | None:
+    """Calibrated, normalised median of a set; None if its frames have nothing in common."""
     from apero_dask.recipes.calibrated import calibrate
 
     kept, dropped = alike(ctx, one.files)
@@ -202,10 +208,7 @@ def _frame(ctx: RecipeContext, one: FrameSet, result: ReferenceImage) -> Calibra
         if file.name in dropped:
             result.status[k] = UNLIKE
     if not kept:
-        raise DataError(
-            f"{ctx.work.recipe}: the {len(one.files)} FP_FP frames of set {one.number} ({one.files[0].name} "
-            "and following) are all different; look at them and reject the bad ones."
-        )
+        return None
     one.files = kept
     combined = stacked(kept, ctx.instrument)
     frame = calibrate(
