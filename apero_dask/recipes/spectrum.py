@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.context import RecipeContext
-from apero_dask.recipes.straight import AFFINE_NAMES, WINDOWS, Straight, geometry, straight_profile
+from apero_dask.recipes.order_windows import geometry
+from apero_dask.recipes.straight import AFFINE_NAMES, WINDOWS, Straight, straight_profile
 
 if TYPE_CHECKING:
     import numpy as np

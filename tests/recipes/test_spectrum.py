@@ -11,7 +11,7 @@ from apero_kernels.resample import resample
 
 from apero_dask.core.errors import DataError
 from apero_dask.io.fitswriter import Image
-from apero_dask.recipes import spectrum, straight
+from apero_dask.recipes import order_windows, spectrum, straight
 from apero_dask.recipes.calibrated import Calibrated
 from apero_dask.recipes.context import RecipeContext
 from tests.recipes.night import spread
@@ -108,7 +108,9 @@ def test_flux_needs_the_area(monkeypatch: pytest.MonkeyPatch) -> None:
         return float(np.max(np.abs(np.median(found.e2ds[:, inner] / truth[:, inner] - 1, axis=1))))
 
     right = worst()
-    monkeypatch.setattr(straight, "_area_and_noise", lambda moved, *rest: np.ones((2, moved.dxmap.shape[1])))
+    monkeypatch.setattr(
+        order_windows, "_area_and_noise", lambda moved, *rest: np.ones((2, moved.dxmap.shape[1]))
+    )
     assert right < 2e-3 < worst()
 
 
@@ -144,8 +146,8 @@ def test_noise_of_the_interpolation() -> None:
         out = np.empty_like(noise)
         resample(noise, (phase, 0.0, 1.0, 0.0, 0.0, 1.0), out)
         inner = out[20:-20, 20:-20]
-        assert np.var(inner) == pytest.approx(float(straight.spline_noise(np.array(phase))), rel=0.01)
-    np.testing.assert_allclose(straight.spline_noise(np.array([-0.5, 0.0])), [0.7071, 1.0], atol=1e-4)
+        assert np.var(inner) == pytest.approx(float(order_windows.spline_noise(np.array(phase))), rel=0.01)
+    np.testing.assert_allclose(order_windows.spline_noise(np.array([-0.5, 0.0])), [0.7071, 1.0], atol=1e-4)
 
 
 def test_holes_of_the_profile_are_filled() -> None:
@@ -169,9 +171,9 @@ def test_holes_of_the_profile_are_filled() -> None:
 
 def test_light_outside_the_window_counts() -> None:
     """The narrow window of fibre C loses up to 3 per cent at the ends of orders that are wider there."""
-    place = straight.geometry(context(1), "C")
+    place = order_windows.geometry(context(1), "C")
     assert 0.96 < place.share.min() < 0.99 < place.share.max() < 1.001
-    assert np.abs(straight.geometry(context(1), "AB").share - 1).max() < 0.03
+    assert np.abs(order_windows.geometry(context(1), "AB").share - 1).max() < 0.03
 
 
 def test_flat_and_variance() -> None:
