@@ -81,11 +81,13 @@ def locate(name: str, runs_dir: Path, findings: Findings) -> Path:
             action="give the name of a file in it, such as mini_run.ini",
         )
     else:
+        # The end of a path tells the folder: it is never cut, unlike a name that may be anything.
+        looked = [str(Path.cwd() / here.parent), str(candidates[-1].parent)]
         findings.add(
             "E-NO-RUNFILE",
             name=shown(name),
-            dir1=shown(str(Path.cwd() / here.parent)),
-            dir2=shown(str(candidates[-1].parent)),
+            dir1=shown(looked[0], len(looked[0])),
+            dir2=shown(looked[1], len(looked[1])),
         )
     findings.raise_errors()
     raise AssertionError("an error was added")
