@@ -56,6 +56,14 @@ def _axis(first, second):
 
 
 @kernel
+def _brighter(first, second):
+    # Two unknown neighbours promise no light: what stands for them may be dark.
+    if np.isnan(first):
+        return 0.0 if np.isnan(second) else second
+    return first if np.isnan(second) else max(first, second)
+
+
+@kernel
 def _bound(around, level, contrast, noise):
     """Most light that the eight neighbours allow in a pixel on a smooth level."""
     a, b, c = around[0] - level, around[1] - level, around[2] - level
@@ -127,12 +135,12 @@ def _mark(
             if unstable[y, x] or reads[y, x] != longest or (beside and not _touches(mask, beside, y, x)):
                 continue
             known = base + factor * max(np.float64(dark[y, x]), 0.0) + np.float64(dark_variance[y, x])
-            b = np.float64(slope[y - 1, x]) - np.float64(dark[y - 1, x])
-            h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
-            d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
-            f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
+            b = _excess(slope, dark, unstable, border, y - 1, x)
+            h = _excess(slope, dark, unstable, border, y + 1, x)
+            d = _excess(slope, dark, unstable, border, y, x - 1)
+            f = _excess(slope, dark, unstable, border, y, x + 1)
             # No bound is below the brighter neighbours, and no noise below that of their light.
-            near = max(min(max(b, h), max(d, f)), 0.0)
+            near = max(min(_brighter(b, h), _brighter(d, f)), 0.0)
             least = known + factor * near + (response * near) ** 2
             if value - near <= 0 or (value - near) ** 2 <= extend * extend * least:
                 continue

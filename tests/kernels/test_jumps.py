@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from apero_kernels import jumps, ramps
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 KEYS = {"seed": 5.0, "extend": 4.0, "contrast": 2.2, "response": 0.03}
@@ -82,6 +82,7 @@ def flag(slope, dark, unstable, mask, reads=None, **changes):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.floats(0.0, 60.0), st.sampled_from([np.float32, np.float64]))
+@example(137, 9.0, np.float32)  # between two pixels found before
 def test_flags_are_the_naive_ones(seed, light, dtype):
     rng = np.random.default_rng(seed)
     shape = (24, 26)
