@@ -135,16 +135,18 @@ def _mark(
             if unstable[y, x] or reads[y, x] != longest or (beside and not _touches(mask, beside, y, x)):
                 continue
             known = base + factor * max(np.float64(dark[y, x]), 0.0) + np.float64(dark_variance[y, x])
-            b = _excess(slope, dark, unstable, border, y - 1, x)
-            h = _excess(slope, dark, unstable, border, y + 1, x)
-            d = _excess(slope, dark, unstable, border, y, x - 1)
-            f = _excess(slope, dark, unstable, border, y, x + 1)
+            b = np.float64(slope[y - 1, x]) - np.float64(dark[y - 1, x])
+            h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
+            d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
+            f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
+            # A neighbour whose dark jumps proves no light, but may hold it: here it counts as bright.
             # No bound is below the brighter neighbours, and no noise below that of their light.
             near = max(min(_brighter(b, h), _brighter(d, f)), 0.0)
             least = known + factor * near + (response * near) ** 2
             if value - near <= 0 or (value - near) ** 2 <= extend * extend * least:
                 continue
             light = _light(slope, dark, unstable, border, y, x, contrast, np.sqrt(known), around, line)
+            light = max(light, near)
             sigma = np.sqrt(known + factor * light + (response * light) ** 2)
             if value - light > extend * sigma:
                 mask[y, x] |= _EXTEND

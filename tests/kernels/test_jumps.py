@@ -37,6 +37,7 @@ def naive_flags(slope, dark, unstable, border, seeds):
     excess = np.where(unstable > 0, np.nan, slope.astype(float) - dark)
     excess[:border] = excess[-border:] = excess[:, :border] = excess[:, -border:] = np.nan
     ny, nx = slope.shape
+    seen = slope.astype(float) - dark
     found = np.zeros(slope.shape, bool)
     for turn in range(4):
         start, join = np.zeros_like(found), np.zeros_like(found)
@@ -57,6 +58,8 @@ def naive_flags(slope, dark, unstable, border, seeds):
                         width = values[values.size - 1 - cut] - values[cut]
                         bound = naive_bound(block, level, KEYS["contrast"], noise)
                         light = min(light, bound + 0.5 * max(width - 2 * noise, 0.0) + share * level)
+                pairs = ((seen[y - 1, x], seen[y + 1, x]), (seen[y, x - 1], seen[y, x + 1]))
+                light = max(light, min(max([v for v in pair if v > 0], default=0.0) for pair in pairs))
                 sigma = np.sqrt(noise**2 + LINEAR[-1] * light + (KEYS["response"] * light) ** 2)
                 join[y, x] = excess[y, x] - light > KEYS["extend"] * sigma
                 start[y, x] = excess[y, x] - light > KEYS["seed"] * sigma
@@ -68,7 +71,7 @@ def naive_flags(slope, dark, unstable, border, seeds):
             touched = sum(wide[j : j + ny, i : i + nx].astype(int) for j in range(3) for i in range(3)) > 0
             group = group | (touched & join)
         found |= group & (join | start)
-        excess[found] = np.nan
+        excess[found] = seen[found] = np.nan
     return found
 
 
