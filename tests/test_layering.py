@@ -21,6 +21,7 @@ LEVELS = {
     "recipes": 2,
     "runfile": 2,
     "planner": 3,
+    "assets": 3,
     "engine": 4,
     "state": 4,
     "report": 4,

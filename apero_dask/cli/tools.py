@@ -87,9 +87,19 @@ def _add_state_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         required=True,
         help="state, calibration and telluric database from the markers of finished runs",
     )
-    assets = commands.add_parser("assets", help="object table, reject list, masks, detector files")
+    assets = commands.add_parser(
+        "assets", help="line lists, masks, object table: what is used, and from where"
+    )
     verbs = assets.add_subparsers(dest="verb", metavar="VERB", required=True)
-    verbs.add_parser("show", parents=[where], help="what the assets folder holds, and what is wrong with it")
+    verbs.add_parser(
+        "show", parents=[where], help="which file of every kind is used, where a better one goes"
+    )
+    take = verbs.add_parser(
+        "import", parents=[where], help="take over those of an APERO installation, each checked by content"
+    )
+    take.add_argument("source", type=Path, metavar="DIR", help="folder that is searched, with all below it")
+    take.add_argument("--force", action="store_true", help="replace files that are there")
+    take.add_argument("--dry-run", action="store_true", help="say what would be taken, write nothing")
     detector = verbs.add_parser(
         "detector", parents=[where], help="make hot-pixel list and fixed patterns from the raw darks"
     )
@@ -124,8 +134,10 @@ def _state_command(options: argparse.Namespace) -> int | None:
 
         return rebuild(options.data)
     if options.command == "assets":
-        from apero_dask.cli.assets import make_detector, show_assets
+        from apero_dask.cli.assets import make_detector, show_assets, take_assets
 
+        if options.verb == "import":
+            return take_assets(options.data, options.source, options.force, options.dry_run)
         if options.verb == "detector":
             return make_detector(options.data, options.instrument, options.flat)
         return show_assets(options.data)

@@ -27,6 +27,9 @@ RV RV_SOURCE TEFF TEFF_SOURCE SP_TYPE SP_SOURCE NOTES USED DATE_ADDED
 OBJECT_COLUMNS = frozenset(_OBJECT_COLUMNS.split())
 """Columns that objects.csv may have beside OBJNAME and ALIASES; they are kept as text."""
 
+WHOLE_FILE = "the whole file is ignored"
+"""What a ``W-ASSET-FILE`` finding says when nothing of the file is used."""
+
 _IDENTIFIER = re.compile(r"[0-9]{7}[a-z]")
 _TRUE = frozenset({"true", "t", "1", "yes", "y", "on"})
 _FALSE = frozenset({"false", "f", "0", "no", "n", "off", ""})
@@ -174,7 +177,7 @@ def _rows(
     path: Path, required: tuple[str, ...], optional: frozenset[str], found: Findings
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, stripped values by upper-case column) of every well-formed row of a CSV file."""
-    ignored = "the whole file is ignored"
+    ignored = WHOLE_FILE
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

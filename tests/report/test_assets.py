@@ -19,7 +19,7 @@ def test_what_is_there_and_what_is_not(raw: Root) -> None:
     (raw.path / "assets" / "masks" / "Gl699_neg.mas").write_text("1 2 3\n", encoding="utf-8")
     answer = raw.ask("assets", "show")
     assert answer.status == 0, answer.err
-    assert "rejected   2 frames (1 for PP, 2 for TEL, 1 for RV)" in answer.out
+    assert "rejected      2 frames (1 for PP, 2 for TEL, 1 for RV)" in answer.out
     assert "Gl699_neg.mas" in answer.out
     assert "SPIROU: none (spirou_detector.fits is not there)" in answer.out
 
