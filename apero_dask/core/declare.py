@@ -66,6 +66,8 @@ class Argument:
     """Files of the whole archive join those of the night."""
     fibres: tuple[str, ...] = ("",)
     """Fibres whose files belong together; a recipe line names one of them."""
+    found: bool = False
+    """The planner adds its files by itself where they are planned or stored; a line cannot name them."""
 
 
 @dataclass(frozen=True, slots=True)

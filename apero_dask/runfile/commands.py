@@ -71,7 +71,7 @@ def gathered(recipe: Recipe, argument: Argument) -> bool:
     Files are base names inside a night: a recipe without a night cannot be given any.  An argument named
     ``files`` is either the trailing list of a line or, if it is not positional, all there is of its type.
     """
-    return recipe.takes == "" or (argument.name == "files" and not argument.positional)
+    return argument.found or recipe.takes == "" or (argument.name == "files" and not argument.positional)
 
 
 def read_command(
