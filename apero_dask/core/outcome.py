@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from apero_dask.core.travel import Travels
+
 
 class State(StrEnum):
     """How a run ended, or that it has not."""
@@ -46,7 +48,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(Travels):
     """One file a finished run wrote."""
 
     kind: str
@@ -61,7 +63,7 @@ class OutputRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceRecord:
+class ChoiceRecord(Travels):
     """One calibration a finished run used."""
 
     kinds: tuple[str, ...]
@@ -76,7 +78,7 @@ class ChoiceRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Travels):
     """What a finished run leaves behind: enough to decide whether it must be repeated."""
 
     identity: str

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from apero_dask.core.outcome import OutputRecord, State
+from apero_dask.core.travel import Travels
 
 
 @dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(Travels):
     """One input file a run uses."""
 
     path: str
@@ -21,7 +22,7 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationFile:
+class CalibrationFile(Travels):
     """One file of a chosen calibration."""
 
     kind: str
@@ -35,7 +36,7 @@ class CalibrationFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(Travels):
     """A chosen calibration: files of one producing run."""
 
     kinds: tuple[str, ...]
@@ -56,7 +57,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Work(Travels):
     """One run, ready to start: inputs and calibrations are chosen, output names fixed."""
 
     key: str
@@ -103,7 +104,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class QCTest:
+class QCTest(Travels):
     """One quality-control test."""
 
     name: str
@@ -117,7 +118,7 @@ class QCTest:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOutcome:
+class TaskOutcome(Travels):
     """How one run ended."""
 
     key: str
