@@ -47,6 +47,7 @@ MESSAGES: dict[str, str] = {
     "W-NOT-MADE": "{short}: {n} of {m} inputs do not exist and nothing in this plan makes them (first: {path}); run {sequence} first.",
     "E-OUTPUT-CONFLICT": "id{n} and id{m} would both write {path} with different options.",
     "E-DATA-ROOT": "Data folder {path} ({origin}) {problem}: {action}.",
+    "E-SITE": "Site profile {path}: {detail}.",
     "E-MISSING-CALIB": "{short} of {night}: no {key} within {days} days passed quality control.",
     "W-DUP-FRAME": "Frame {id} exists in {night1} and {night2}; using the one of {night1}.",
     "W-BAD-FILE": "{n} raw file(s) left out: {reason}: {list}.",
@@ -65,6 +66,12 @@ MESSAGES: dict[str, str] = {
     "W-THERMAL-FALLBACK": "{short} of {id}: no THERMALT within {days} days, using THERMALI of {night}.",
     "W-WAVE-FALLBACK": "{short} of {id}: no nightly wavelength solution within {days} days, using the master solution.",
     "W-CALIB-FALLBACK": "{short} of {night}: {key} taken from {other} (own night: {state}).",
+    "W-STAR-HEADER": "{object} ({id}) is not in the object table; place and motion are those of the header.",
+    "W-STAR-NONE": "{object} ({id}) has no coordinates in object table or header; no barycentric correction.",
+    "W-POINTING": "{object} ({id}): the telescope pointed {distance} arcsec from it; check name and table.",
+    "W-SATURATED": "{id}: fibre {fibre} has {value} ADU per pixel in its brightest order, limit {limit}.",
+    "W-NO-COMB": "{id}: {n} peaks of {m} found in fibre {fibre}; the drift of the exposure is not known.",
+    "I-LEFT-OUT": "{short}: {path} was not made: {reason}.",
     "W-STALE-KEPT": "{n} finished run(s) would now choose other calibrations and are kept (DASK_STALE = keep).",
     "I-ARCHIVE-GROWN": "{short} is kept although {n} newer frame(s) could be added; set SKIP_{short} = False to recompute.",
     "W-NOT-HOT": (
@@ -86,6 +93,18 @@ MESSAGES: dict[str, str] = {
 """Message texts; placeholders in braces."""
 
 RUN_TIME = frozenset(
-    {"E-MISSING-CALIB", "W-FEW-TRANS", "W-THERMAL-FALLBACK", "W-WAVE-FALLBACK", "W-CALIB-FALLBACK"}
+    {
+        "E-MISSING-CALIB",
+        "W-FEW-TRANS",
+        "W-THERMAL-FALLBACK",
+        "W-WAVE-FALLBACK",
+        "W-CALIB-FALLBACK",
+        "I-LEFT-OUT",
+        "W-STAR-HEADER",
+        "W-STAR-NONE",
+        "W-POINTING",
+        "W-SATURATED",
+        "W-NO-COMB",
+    }
 )
 """Codes that only an execution can raise."""
