@@ -9,13 +9,18 @@ import pytest
 from numpy.polynomial import chebyshev
 
 from apero_dask.instruments import INSTRUMENTS, instrument
-from apero_dask.tables import derive_mini
+from apero_dask.tables import derive_mini, derive_tellurics
 
 TABLES = Path(derive_mini.__file__).parent
 
 
 def test_tables_of_the_small_instrument_are_derived() -> None:
     for name, text in derive_mini.derive().items():
+        assert (TABLES / name).read_text(encoding="utf-8") == text
+
+
+def test_tables_of_the_atmosphere_are_derived() -> None:
+    for name, text in derive_tellurics.derive().items():
         assert (TABLES / name).read_text(encoding="utf-8") == text
 
 

@@ -532,3 +532,57 @@ def two_step(image, var, profile, first, height, cut):
             flux[x] = np.sum(p[use] * d[use]) / np.sum(p[use] ** 2)
             flux_var[x] = np.sum(p[use] ** 2 * var[rows[use], x]) / np.sum(p[use] ** 2) ** 2
     return flux, flux_var, rejected
+
+
+def pseudo_voigts(place, area, fwhm, share, reach, n):
+    """Sum of pseudo-Voigt profiles on points 0..n-1; Lorentzian part lowered to 0 at the reach."""
+    out = np.zeros(n)
+    for x0, a, w, eta, r in zip(place, area, fwhm, share, reach, strict=True):
+        for j in range(n):
+            d = j - x0
+            if abs(d) > r:
+                continue
+            lorentz = 2 / (np.pi * w) * (1 / (1 + (2 * d / w) ** 2) - 1 / (1 + (2 * r / w) ** 2))
+            gauss = np.sqrt(4 * np.log(2) / np.pi) / w * np.exp(-4 * np.log(2) * (d / w) ** 2)
+            if (2 * d / w) ** 2 >= 40:
+                gauss = 0.0
+            out[j] += max(a * (eta * lorentz + (1 - eta) * gauss), 0.0)
+    return out
+
+
+def spread(values, place, fwhm, exponent, step, smallest):
+    """Means weighted with a super-Gaussian of the width of each pixel."""
+    out = np.full((len(values), *place.shape), np.nan)
+    for index in np.ndindex(place.shape):
+        x, w, p = place[index], fwhm[index], exponent[index]
+        if not np.isfinite([x, w, p]).all():
+            continue
+        scale = 0.5 * w / (2 * np.log(2)) ** (1 / p) / step
+        half = (-2 * np.log(smallest)) ** (1 / p) * scale
+        j = np.arange(np.ceil(x - half), np.floor(x + half) + 1).astype(int)
+        if len(j) == 0 or j[0] < 0 or j[-1] >= values.shape[1]:
+            continue
+        weight = np.exp(-0.5 * (np.abs(j - x) / scale) ** p)
+        for k, row in enumerate(values):
+            out[(k, *index)] = (weight * row[j]).sum() / weight.sum()
+    return out
+
+
+def fit_stack(values, variances, design, prior, cut, fewest):
+    """Ridge regression per pixel; the worst datum beyond the cut is left out, one after the other."""
+    pixels = values.shape[1]
+    out, used = np.full((3, pixels), np.nan), np.zeros(pixels, np.int64)
+    for x in range(pixels):
+        kept = [i for i in range(len(values)) if np.isfinite(values[i, x]) and variances[i, x] > 0]
+        if not np.isfinite(prior[:, x]).all():
+            continue
+        while len(kept) >= max(fewest, 1):
+            a = design[kept] * prior[:, x]
+            w = 1 / variances[kept, x]
+            terms = np.linalg.solve(np.eye(3) + a.T @ (a * w[:, None]), a.T @ (w * values[kept, x]))
+            out[:, x], used[x] = prior[:, x] * terms, len(kept)
+            off = np.abs(values[kept, x] - a @ terms) * np.sqrt(w)
+            if off.max() <= cut or len(kept) - 1 < fewest:
+                break
+            kept.pop(int(np.argmax(off)))
+    return out, used
