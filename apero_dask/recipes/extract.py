@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
+from apero_dask.io.assets import OBJECTS_FILE
 from apero_dask.recipes.options import CALIBRATION, EXTRACTION, EXTRACTION_SET, FIBRES
+
+if TYPE_CHECKING:
+    from apero_dask.recipes.context import RecipeContext
 
 LAMP = ("fp", "hc1", "hc2", "flat", "lfc")
 """Light of the calibration unit: thermal emission as in the internal dark."""
 SKY = ("star", "sky")
+
+
+def cal_extract(ctx: RecipeContext) -> None:
+    """Extract a frame: spectra per order and merged, barycentric correction, peaks of the comb.
+
+    Raises
+    ------
+    DataError
+        The frame or a calibration cannot be used.
+    """
+    from apero_dask.recipes.extract_run import extract_frame
+
+    extract_frame(ctx)
+
 
 CAL_EXTRACT = register(
     Recipe(
@@ -49,5 +69,7 @@ CAL_EXTRACT = register(
         ),
         resources=Resources(memory_gb=3.5, seconds=180.0),
         stratum=6,
+        reads=(OBJECTS_FILE,),
+        body=cal_extract,
     )
 )
