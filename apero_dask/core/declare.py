@@ -113,6 +113,8 @@ class Makes:
     """Only when the reference fibre sees one of these."""
     option: str = ""
     """Only when this boolean option is set."""
+    may_lack: bool = False
+    """A run whose inputs do not allow it ends without, and says why."""
 
     def applies(self, variant: str, reference: str) -> bool:
         """Whether a run of this variant and illumination makes the product."""

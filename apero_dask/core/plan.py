@@ -170,11 +170,10 @@ class Task:
         step = self.step
         recipe = step.recipe
         night = folder(recipe.tree_out, step.tier, self.obs_dir, Life.NIGHTLY)
-        several = step.label == "00" and recipe.group == "file"
         base = night + self.stem
         found: list[tuple[str, str, str]] = []
         for kind, rule, endings in named_layout(recipe, step.variant, self.reference, self.mask):
-            if rule == "pp" and not several:
+            if rule == "pp":
                 for fibre, end in endings:
                     found.append((kind, fibre, base + end))
             elif rule == "object":
@@ -207,9 +206,6 @@ class Task:
                 return [self.stem + ending("E2DSFF", "C").removesuffix(".fits")]
             names = [path.rpartition("/")[2] for inputs in self.inputs[:1] for path in inputs.paths()]
             return [name.removesuffix(".gz").removesuffix(".fits") for name in names]
-        if self.step.label == "00" and self.inputs and self.step.recipe.group == "file":
-            # An explicit line may name several frames; each has its own products.
-            return [frame.identifier for frame in self.inputs[0].frames]
         return [self.stem]
 
     def identity(self, paths: Sequence[Sequence[str]] | None = None) -> str:

@@ -135,6 +135,11 @@ class Settings:
             return self.package
         return self.run_default
 
+    def runs_lines(self, short: str) -> bool:
+        """Whether explicit lines of a recipe are on: a recipe that a line names needs no further asking."""
+        value = self._switch(self.run_switches, short, "")
+        return self.run_default if value is None else value
+
     def skips(self, short: str, part: str = "") -> bool:
         """Whether finished runs of the step are skipped."""
         return bool(self._switch(self.skip_switches, short, part))

@@ -37,6 +37,8 @@ class Image:
     unit: str = ""
     cards: Sequence[Card] = ()
     """Further cards of this extension."""
+    texts: Sequence[str] = ()
+    """80-character cards of another file, carried over as they are, without those about its structure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Table:
     arrays ``[row, element]`` of numbers."""
     units: Mapping[str, str] = field(default_factory=dict)
     cards: Sequence[Card] = ()
+    texts: Sequence[str] = ()
+    """As of :class:`Image`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,7 @@ def _image_head(image: Image) -> list[str]:
     ]
     if image.unit:
         own.append(("BUNIT", image.unit, "unit of the values"))
-    return [card_text(*card) for card in (*own, *image.cards)]
+    return [card_text(*card) for card in (*own, *image.cards)] + list(image.texts)
 
 
 def _table_head(table: Table) -> list[str]:
@@ -283,7 +287,7 @@ def _table_head(table: Table) -> list[str]:
         own += [(f"TTYPE{k}", name, ""), (f"TFORM{k}", form, "")]
         if name in table.units:
             own.append((f"TUNIT{k}", table.units[name], ""))
-    return [card_text(*card) for card in (*own, *table.cards)]
+    return [card_text(*card) for card in (*own, *table.cards)] + list(table.texts)
 
 
 def _rows(table: Table) -> np.ndarray:

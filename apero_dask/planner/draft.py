@@ -21,7 +21,7 @@ from apero_dask.planner.filters import Selected, Targets, takes
 from apero_dask.planner.sequences import STAR_FP, TRANSMISSIONS, Row
 
 PACKAGED = ("LCORR", "TCORR", "RECON", "CCF")
-"""Kinds that the packaged files gather beside the spectrum itself."""
+"""Kinds that the packaged files gather beside the spectrum itself; what the same runs make follows."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,8 @@ class Draft:
     _has_template: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kinds = {k for recipe in self.recipes.values() for a in recipe.arguments for k in a.kinds}
+        arguments = [a for recipe in self.recipes.values() for a in recipe.arguments if not a.found]
+        kinds = {kind for argument in arguments for kind in argument.kinds}
         self._consumed = frozenset({*kinds, *PACKAGED} - {"RAW"})
 
     # -- frames -----------------------------------------------------------------------------

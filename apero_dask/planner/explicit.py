@@ -19,6 +19,7 @@ from apero_dask.planner.draft import Draft, Request
 from apero_dask.planner.expand import plan_row
 from apero_dask.planner.frames import mask_stem
 from apero_dask.planner.grouping import canonical, mean_time
+from apero_dask.planner.packages import package_inputs
 from apero_dask.planner.sequences import FULL_ROWS, MASTER_ROWS, Row, describe
 from apero_dask.planner.suggest import closest
 from apero_dask.planner.templates import coming_templates, template_input
@@ -120,18 +121,35 @@ class Line:
         return plan_row(self.draft, self.request, row, step)[1]
 
     def _night(self, step: Step) -> None:
-        draft, recipe = self.draft, self.recipe
+        recipe = self.recipe
         given = dict(self.command.files)
         inputs: list[Inputs] = []
         for argument in recipe.arguments:
             names = given.get(argument.name, ())
             if names:
                 inputs += self._files(argument, names)
-            elif argument.required:
+            elif argument.required and not argument.found:
                 inputs += self._all_of_night(argument)
         mask = self._mask() if recipe.name == "cal_ccf" else ""
         if self.bad or not inputs:
             return
+        for number, part in enumerate(self._parts(inputs), start=1):
+            self._run(step, part, mask, number)
+
+    def _parts(self, inputs: list[Inputs]) -> list[list[Inputs]]:
+        """Inputs of every run of the line: one per frame where a recipe takes one frame and combines none."""
+        option = self.recipe.option("combine")
+        combines = option is not None and dict(self.command.options).get("combine", option.default)
+        if self.recipe.group is not Group.FILE or len(inputs) > 1 or combines:
+            return [inputs]
+        (main,) = inputs
+        return [
+            [self.draft.inputs(main.argument, main.kind, main.fibres, (frame,), required=main.required)]
+            for frame in main.frames
+        ]
+
+    def _run(self, step: Step, inputs: list[Inputs], mask: str, number: int) -> None:
+        draft, recipe = self.draft, self.recipe
         frames = next((i for i in inputs if i.argument == recipe.leading), inputs[0]).frames
         kind = None
         if frames[0].dprtype != UNKNOWN:
@@ -144,8 +162,10 @@ class Line:
             inputs.append(model_input(draft, self.request, first=False))
         if recipe.name == "cal_ccf" and kind is not None and kind.reference == "fp":
             inputs.append(draft.inputs("fpfiles", "E2DSFF", ("C",), frames, required=False))
+        if recipe.name == "cal_postprocess":
+            inputs += package_inputs(draft, inputs[0], recipe.arguments, mask_stem(draft))
         task = Task(
-            key=run_key(self.request.number, "00", 1),
+            key=run_key(self.request.number, "00", number),
             step=step,
             obs_dir=self.command.obs_dir,
             object="",
@@ -316,7 +336,7 @@ def plan_line(draft: Draft, request: Request, asked: RunFileRequest, command: Co
     """Plan one explicit line; a database recipe is expanded into the runs it stands for."""
     recipe = draft.recipes[command.recipe]
     options = effective_options(recipe, command)
-    request.is_off = not draft.settings.runs(recipe.short)
+    request.is_off = not draft.settings.runs_lines(recipe.short)
     draft.keep_failed = any(name == "no_in_qc" for name, _ in options)
     rows = macro_rows(recipe)
     if rows:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from apero_dask.core.errors import one_line
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.plan import MISSING, Inputs, Step
-from apero_dask.planner.draft import PACKAGED, Draft, Request
+from apero_dask.planner.draft import Draft, Request
 from apero_dask.planner.filters import is_calibration
 from apero_dask.planner.grouping import canonical
+from apero_dask.planner.packages import package_inputs
 from apero_dask.planner.sequences import DARK_TYPES, Row
 from apero_dask.planner.templates import keeps_template, refits, template_input
 from apero_dask.planner.transmissions import model_input
@@ -114,7 +115,7 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
         elif recipe.name == "cal_ccf" and frame_type.reference == "fp":
             further.append(draft.inputs("fpfiles", "E2DSFF", ("C",), (frame,), required=False))
         elif recipe.name == "cal_postprocess":
-            further += _packaged(draft, frame, frame_type.reference)
+            further += package_inputs(draft, main, recipe.arguments, mask_stem(draft))
         run = step
         if is_fit and step.variant == "p1":
             if name not in refitted:
@@ -150,25 +151,6 @@ def _owns_public_name(draft: Draft, row: Row, frame: RawFrame, refitted: bool) -
         # Only a whole reduction goes on to velocities of hot stars, which have no third fit.
         return bool(row.macro)
     return not refitted
-
-
-def _packaged(draft: Draft, frame: RawFrame, reference: str) -> list[Inputs]:
-    """Products that are packaged with the spectrum of a frame, where they are planned or stored."""
-    found = []
-    for kind in PACKAGED:
-        if kind == "LCORR" and reference != "fp":
-            continue
-        fibres = ("AB", "A", "B") if kind in ("LCORR", "TCORR") else ("AB",)
-        if kind == "CCF":
-            key = draft.made.get("CCF", {}).get(frame.identifier)
-            if key is not None:
-                path = draft.by_key[key].path("CCF", "AB")
-                found.append(Inputs("ccf", kind, fibres, (), (key,), (path,), required=False))
-            continue
-        inputs = draft.inputs(kind.lower(), kind, fibres, (frame,), required=False)
-        if inputs.producers[0] != MISSING:
-            found.append(inputs)
-    return found
 
 
 def mask_stem(draft: Draft, name: str = "") -> str:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -123,6 +123,7 @@ class RecipeContext:
         self._parameters: dict[str, Parameter] = {}
         self._messages: list[tuple[str, str]] = []
         self._saved: list[_Saved] = []
+        self._left_out: dict[tuple[str, str], str] = {}
 
     # Reading
 
@@ -306,12 +307,7 @@ class RecipeContext:
         OSError
             The disk is full or the folder cannot be written; nothing is left behind.
         """
-        from apero_dask.io.atomic import temporary_path
-        from apero_dask.io.fitswriter import write_fits
-        from apero_dask.io.provenance import VOLATILE
-
-        path = self._output(kind, fibre)
-        target = absolute(self.trees, path)
+        self._output(kind, fibre)
         source = inherit
         if source is None:
             first = next((files[0] for _, files in self.work.inputs if files), None)
@@ -328,6 +324,31 @@ class RecipeContext:
         extensions = (main_extension(kind, main, cards), *further, table)
         for extension in extensions:
             check_precision(self.work.recipe, kind, extension, self.instrument)
+        self.save_as_is(kind, cards, extensions, fibre=fibre)
+
+    def save_as_is(
+        self, kind: str, cards: Sequence[str], extensions: Sequence[Image | Table], *, fibre: str = ""
+    ) -> None:
+        """Write a product with exactly this header and these extensions, for readers with rules of their own.
+
+        Parameters
+        ----------
+        cards
+            80-character cards of the primary header.
+
+        Raises
+        ------
+        ContractError
+            Not planned, or saved twice.
+        OSError
+            As :meth:`save`.
+        """
+        from apero_dask.io.atomic import temporary_path
+        from apero_dask.io.fitswriter import write_fits
+        from apero_dask.io.provenance import VOLATILE
+
+        path = self._output(kind, fibre)
+        target = absolute(self.trees, path)
         target.parent.mkdir(parents=True, exist_ok=True)
         writer = (self.work.key, self.work.identity, self.work.attempt, socket.gethostname(), os.getpid())
         temporary = temporary_path(target, repr(writer))
@@ -338,6 +359,20 @@ class RecipeContext:
             raise
         self._saved.append(_Saved(kind, fibre, path, temporary, target, written))
         self.log.info("wrote %s (%.1f MB)", target.name, written.size / 1e6)
+
+    def leave_out(self, kind: str, reason: str, *, fibre: str = "") -> None:
+        """End without a product that the declaration says may lack; an older one of this run is removed.
+
+        Raises
+        ------
+        ContractError
+            Not planned, saved already, or declared as one that must be made.
+        """
+        path = self._output(kind, fibre)
+        if not any(makes.kind == kind and makes.may_lack for makes in self.recipe.makes):
+            raise ContractError(f"{self.recipe.name} must make {kind} {fibre}".rstrip())
+        self._left_out[kind, fibre] = path
+        self.message("I-LEFT-OUT", short=self.work.short, path=path.rpartition("/")[2], reason=reason)
 
     def commit(self) -> tuple[OutputRecord, ...]:
         """Rename everything saved to its final name.
@@ -352,12 +387,15 @@ class RecipeContext:
         from apero_dask.io.atomic import publish
 
         missing = {(k, f) for k, f, _ in self.work.outputs} - {(s.kind, s.fibre) for s in self._saved}
+        missing -= set(self._left_out)
         if missing:
             self.discard()
             names = ", ".join(" ".join(part for part in pair if part) for pair in sorted(missing))
             raise ContractError(f"{self.recipe.name} ended without saving {names}")
         saved, self._saved = self._saved, []
         publish([(s.temporary, s.target) for s in saved])
+        for path in self._left_out.values():
+            absolute(self.trees, path).unlink(missing_ok=True)
         return tuple(
             OutputRecord(s.kind, s.fibre, s.path, s.written.size, s.written.digest, s.written.content)
             for s in saved

@@ -134,7 +134,7 @@ def test_all_errors_of_a_file_are_found() -> None:
 
 def test_wildcards(reduced: Snapshot) -> None:
     raw = plan(f"id1 = cal_preprocessing {ONE} *o.fits")
-    assert [f.identifier for f in raw.tasks[0].inputs[0].frames] == [f"23200{n}o" for n in range(29, 36)]
+    assert [task.stem for task in raw.tasks] == [f"23200{n}o" for n in range(29, 36)]
     stored = plan(f"id1 = cal_extract {TWO} 232013[45]o_pp.fits", snapshot=reduced)
     assert [f.identifier for f in stored.tasks[0].inputs[0].frames] == ["2320134o", "2320135o"]
     planned = plan(f"id1 = pp_seq\nid2 = cal_extract {TWO} 23201??o_pp.fits")
@@ -364,3 +364,44 @@ def test_switched_off_line_with_unknown_mask(reduced: Snapshot) -> None:
     made = off(f"id1 = {CCF} --mask nobody_has_it.mas", reduced)
     assert states(made) == {"SKIPPED_USER": 1}
     assert "E-NO-MASK" not in codes(made)
+
+
+def test_a_line_with_several_frames_has_a_run_for_each() -> None:
+    made = plan(f"id1 = pp_seq\nid2 = cal_extract {ONE} 2320031o_pp.fits 2320032o_pp.fits --combine False")
+    found = [task for task in made.tasks if task.step.short == "EXT"]
+    assert [(task.key, task.stem) for task in found] == [
+        ("00002.00.00001", "2320031o"),
+        ("00002.00.00002", "2320032o"),
+    ]
+    for task in found:
+        assert all(path.startswith(f"reduced/{ONE}/{task.stem}_pp_") for _, _, path in task.outputs())
+        assert [frame.identifier for frame in task.inputs[0].frames] == [task.stem]
+
+
+def test_combined_frames_have_the_products_of_the_first() -> None:
+    made = plan(f"id1 = pp_seq\nid2 = cal_extract {ONE} 2320031o_pp.fits 2320032o_pp.fits")
+    (task,) = [task for task in made.tasks if task.step.short == "EXT"]
+    assert [frame.identifier for frame in task.inputs[0].frames] == ["2320031o", "2320032o"]
+    assert all("/2320031o_pp_" in path for _, _, path in task.outputs())
+
+
+def test_a_package_line_finds_its_members(reduced: Snapshot) -> None:
+    made = plan(
+        f"id1 = cal_postprocess {ONE} 2320031o_pp_e2dsff_AB.fits --wave-basis power", snapshot=reduced
+    )
+    (task,) = made.tasks
+    assert dict(task.options) == {"wave-basis": "power"}
+    paths = {i.kind: i.paths() for i in task.inputs}
+    assert paths["E2DSFF"] == [f"reduced/{ONE}/2320031o_pp_e2dsff_{f}.fits" for f in ("AB", "A", "B", "C")]
+    assert paths["PP"] == [f"tmp/{ONE}/2320031o_pp.fits"]
+    assert paths["TCORR"] == [f"reduced/{ONE}/2320031o_pp_e2dsff_tcorr_{f}.fits" for f in ("AB", "A", "B")]
+    (velocity,) = paths["CCF"]
+    assert velocity.startswith(f"reduced/{ONE}/2320031o_pp_e2dsff_tcorr_AB_ccf_")
+    refused = plan(f"id1 = cal_postprocess {ONE} 2320031o_pp_e2dsff_AB.fits", snapshot=reduced.__class__())
+    assert "E-NO-FILES" in codes(refused)
+
+
+def test_members_cannot_be_named_on_a_line() -> None:
+    line = f"id1 = cal_postprocess {ONE} 2320031o_pp_e2dsff_AB.fits --tcorr 2320032o_pp_e2dsff_tcorr_AB.fits"
+    with pytest.raises(AssertionError, match="unknown option --tcorr"):
+        plan(line)

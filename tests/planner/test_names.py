@@ -195,15 +195,26 @@ def test_packaged_files() -> None:
     made = plan("RUN_SCIPOST = True\nid1 = limited_seq")
     task = run(made, "SCIPOST", stem="2320031o")
     assert [path for _, _, path in task.outputs()] == [f"out/2018-09-25/2320031{c}.fits" for c in "estv"]
-    arguments = {i.argument: (i.kind, i.required) for i in task.inputs}
-    assert arguments == {
-        "files": ("E2DSFF", True),
-        "lcorr": ("LCORR", False),
-        "tcorr": ("TCORR", False),
-        "recon": ("RECON", False),
-        "ccf": ("CCF", False),
-    }
-    assert "lcorr" not in {i.argument for i in run(made, "SCIPOST", stem="2320134o").inputs}
+    required = {i.kind for i in task.inputs if i.required}
+    assert required == {"E2DSFF", "PP", "S1D_W", "S1D_V"}
+    optional = {i.kind for i in task.inputs} - required
+    assert optional == {
+        "LCORR", "LCORR_S1D_W", "LCORR_S1D_V", "TCORR", "TCORR_S1D_W", "TCORR_S1D_V",
+        "RECON", "RECON_S1D_W", "RECON_S1D_V", "PCLEAN", "CCF",
+    }  # fmt: skip
+    # Every member comes from the run that makes it, and that run makes the file.
+    for inputs in task.inputs:
+        (producer,) = inputs.producers
+        made_there = {path for _, _, path in made.by_key[producer].outputs()}
+        assert set(inputs.paths()) <= made_there, inputs.kind
+    without = run(made, "SCIPOST", stem="2320134o")
+    assert not {"LCORR", "LCORR_S1D_W", "LCORR_S1D_V"} & {i.kind for i in without.inputs}
+
+
+def test_packages_without_later_steps() -> None:
+    made = plan("RUN_SCIPOST = True\nRUN_FTELLU1 = False\nRUN_FTELLU3 = False\nid1 = limited_seq")
+    kinds = {i.kind for i in run(made, "SCIPOST", stem="2320031o").inputs}
+    assert not kinds & {"TCORR", "TCORR_S1D_W", "RECON", "PCLEAN"} and "LCORR" in kinds
 
 
 @pytest.mark.parametrize("name", ["limited", "full"])
