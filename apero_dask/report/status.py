@@ -6,14 +6,14 @@ import socket
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from apero_dask.core.outcome import State
 from apero_dask.io.trees import Trees
-from apero_dask.report.history import History, RunningRun, invocations, read_history, running_runs
+from apero_dask.report.history import History, RunEnd, RunningRun, invocations, read_history, running_runs
 from apero_dask.report.plan_view import duration
 from apero_dask.report.summary import STATUS_WORDS, most, state_table
 from apero_dask.runfile.suggest import closest
@@ -61,6 +61,15 @@ class FoldedCause:
     log: str
     stopped: Counter[str]
     """Number of stopped runs by step."""
+    end: RunEnd
+
+    @property
+    def alike(self) -> tuple[str, str, str]:
+        """What equal causes have in common: state, step, and error without the names of the run."""
+        error = self.error
+        for name in (self.end.stem, self.end.place):
+            error = error.replace(name, "...") if name else error
+        return self.state.value, self.end.short, error
 
 
 @dataclass(slots=True)
@@ -178,7 +187,7 @@ def _causes(history: History, notes: list[str]) -> list[FoldedCause]:
     for key, stopped in roots.items():
         end = history.ends[key]
         steps = Counter(history.ends[k].short for k in stopped)
-        found.append(FoldedCause(key, end.name, end.state, end.error, end.log, steps))
+        found.append(FoldedCause(key, end.name, end.state, end.error, end.log, steps, end))
     return sorted(found, key=lambda cause: cause.key)
 
 
@@ -205,8 +214,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield from state_table(rows)
     if status.causes:
         yield ""
-        yield f"Failures: {len(status.causes)} cause(s)"
-        yield from most([_cause_line(cause) for cause in status.causes])
+        yield f"Failures: {len({cause.alike for cause in status.causes})} cause(s)"
+        yield from most(cause_lines(status.causes))
     if status.running:
         yield ""
         word = "Running" if phase == "running" else "Started and not ended when the driver stopped"
@@ -239,14 +248,25 @@ def _phase_words(status: Status) -> str:
     return f"{status.phase} with exit status {number}{why}: {STATUS_WORDS.get(number, 'unknown')}"
 
 
-def _cause_line(cause: FoldedCause) -> str:
-    error = f": {cause.error}" if cause.error else ""
-    log = f" (log {cause.log})" if cause.log else ""
+def cause_lines(causes: Sequence[FoldedCause]) -> list[str]:
+    """One line per cause with everything it stopped; runs of a step that failed alike are one cause."""
+    groups: dict[tuple[str, str, str], list[FoldedCause]] = {}
+    for cause in causes:
+        groups.setdefault(cause.alike, []).append(cause)
+    return [_cause_line(group) for group in groups.values()]
+
+
+def _cause_line(group: Sequence[FoldedCause]) -> str:
+    first = group[0]
+    more = f" and {len(group) - 1} other {first.end.short} run(s) alike" if len(group) > 1 else ""
+    error = f": {first.error}" if first.error else ""
+    log = f" (log {first.log})" if first.log else ""
     stopped = ""
-    if cause.stopped:
-        counted = ", ".join(f"{short} {number}" for short, number in cause.stopped.items())
-        stopped = f"; stops {cause.stopped.total()} run(s): {counted}"
-    return f"  {cause.state} {cause.name}{error}{log}{stopped}"
+    steps: Counter[str] = sum((cause.stopped for cause in group), Counter())
+    if steps:
+        counted = ", ".join(f"{short} {number}" for short, number in steps.items())
+        stopped = f"; stops {steps.total()} run(s): {counted}"
+    return f"  {first.state} {first.name}{more}{error}{log}{stopped}"
 
 
 def status_record(status: Status) -> dict[str, Any]:

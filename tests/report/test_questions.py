@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,17 @@ def test_status_of_a_continued_invocation(raw: Root) -> None:
     raw.reduce()
     before = json.loads(raw.ask("status", "--json").out)
     assert before["steps"]["LOC"]["FAILED_ERROR"] == 2 and len(before["causes"]) == 2
+    told = raw.ask("status")
+    assert "Failures: 1 cause(s)" in told.out
+    (line,) = told.lines("FAILED_ERROR LOC")
+    assert " and 1 other LOC run(s) alike: " in line
+    # Both together stop what each of them stops; the record names them one by one.
+    assert line.endswith(
+        ", ".join(
+            f"{short} {number}"
+            for short, number in sum((Counter(c["stops"]) for c in before["causes"]), Counter()).items()
+        )
+    )
     # As after a driver that was killed at the end of its work.
     with contextlib.closing(sqlite3.connect(raw.path / "log" / "state.sqlite")) as db:
         db.execute("UPDATE invocations SET finished = 0, status = NULL")
