@@ -6,7 +6,7 @@ by name.  Recipes meet only through product kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -90,11 +90,21 @@ class Select:
     """Only when the reference fibre sees one of these."""
     applies_to: str = ""
     """Fibres the product is used for: science, reference, or empty for all."""
+    option: str = ""
+    """Only when this boolean option is set."""
 
-    def applies(self, tier: str, variant: str, science: str, reference: str) -> bool:
-        """Whether a run of this tier, variant and illumination needs the selection."""
+    def applies(
+        self,
+        tier: str,
+        variant: str,
+        science: str,
+        reference: str,
+        options: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Whether a run of this tier, variant and illumination, with these options set, needs it."""
         return (
-            (not self.tiers or tier in self.tiers)
+            (not self.option or self.option in options)
+            and (not self.tiers or tier in self.tiers)
             and (not self.variants or variant in self.variants)
             and (not self.science or science in self.science)
             and (not self.reference or reference in self.reference)
@@ -116,11 +126,25 @@ class Makes:
     may_lack: bool = False
     """A run whose inputs do not allow it ends without, and says why."""
 
-    def applies(self, variant: str, reference: str) -> bool:
-        """Whether a run of this variant and illumination makes the product."""
-        return (not self.variants or variant in self.variants) and (
-            not self.reference or reference in self.reference
+    def applies(self, variant: str, reference: str, options: frozenset[str] = frozenset()) -> bool:
+        """Whether a run of this variant, illumination and with these options set makes the product."""
+        return (
+            (not self.option or self.option in options)
+            and (not self.variants or variant in self.variants)
+            and (not self.reference or reference in self.reference)
         )
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def options_set(options: Sequence[tuple[str, OptionValue]]) -> frozenset[str]:
+    """Names of the boolean options of a run that are set.
+
+    >>> sorted(options_set([("leakcorr", True), ("thermal", False), ("objname", "GL699")]))
+    ['leakcorr']
+    """
+    return frozenset([name for name, value in options if value is True]) if options else _NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,39 +20,46 @@ def endings_of(kind: str, fibres: tuple[str, ...]) -> tuple[str, tuple[str, ...]
     return ("tmp/" if kind == "PP" else "reduced/"), tuple(ending(kind, fibre) for fibre in fibres)
 
 
-_LAYOUTS: dict[tuple[int, str, str], tuple[Recipe, list[tuple[str, str, tuple[str, ...]]]]] = {}
-"""Products by recipe object (kept alive by the entry), variant and reference light."""
+_NONE: frozenset[str] = frozenset()
+_LAYOUTS: dict[
+    tuple[int, str, str, frozenset[str]], tuple[Recipe, list[tuple[str, str, tuple[str, ...]]]]
+] = {}
+"""Products by recipe object (kept alive by the entry), variant, reference light and options set."""
 
 
-def layout(recipe: Recipe, variant: str, reference: str) -> list[tuple[str, str, tuple[str, ...]]]:
+def layout(
+    recipe: Recipe, variant: str, reference: str, options: frozenset[str] = _NONE
+) -> list[tuple[str, str, tuple[str, ...]]]:
     """(kind, rule of the stem, fibres) of everything a run of this variant makes.
 
     Looked up by the identity of the recipe: hashing a declaration for every run would dominate planning.
     """
-    key = (id(recipe), variant, reference)
+    key = (id(recipe), variant, reference, options)
     found = _LAYOUTS.get(key)
     if found is None:
         rows = [
             (makes.kind, KINDS[makes.kind].stem, makes.fibres)
             for makes in recipe.makes
-            if makes.applies(variant, reference)
+            if makes.applies(variant, reference, options)
         ]
         found = _LAYOUTS[key] = (recipe, rows)
     return found[1]
 
 
 NamedLayout = list[tuple[str, str, tuple[tuple[str, str], ...]]]
-_NAMED: dict[tuple[int, str, str, str], tuple[Recipe, NamedLayout]] = {}
+_NAMED: dict[tuple[int, str, str, str, frozenset[str]], tuple[Recipe, NamedLayout]] = {}
 
 
-def named_layout(recipe: Recipe, variant: str, reference: str, mask: str) -> NamedLayout:
+def named_layout(
+    recipe: Recipe, variant: str, reference: str, mask: str, options: frozenset[str] = _NONE
+) -> NamedLayout:
     """(kind, rule of the stem, (fibre, ending of the file name)) of everything a run makes."""
-    key = (id(recipe), variant, reference, mask)
+    key = (id(recipe), variant, reference, mask, options)
     found = _NAMED.get(key)
     if found is None:
         rows = [
             (kind, rule, tuple((f, "" if rule == "object" else ending(kind, f, mask)) for f in fibres))
-            for kind, rule, fibres in layout(recipe, variant, reference)
+            for kind, rule, fibres in layout(recipe, variant, reference, options)
         ]
         found = _NAMED[key] = (recipe, rows)
     return found[1]

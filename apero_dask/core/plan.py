@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from apero_dask.core.declare import OptionValue, Recipe
+from apero_dask.core.declare import OptionValue, Recipe, options_set
 from apero_dask.core.errors import Finding
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import canonical_json, text_digest
@@ -172,7 +172,9 @@ class Task:
         night = folder(recipe.tree_out, step.tier, self.obs_dir, Life.NIGHTLY)
         base = night + self.stem
         found: list[tuple[str, str, str]] = []
-        for kind, rule, endings in named_layout(recipe, step.variant, self.reference, self.mask):
+        for kind, rule, endings in named_layout(
+            recipe, step.variant, self.reference, self.mask, options_set(self.options)
+        ):
             if rule == "pp":
                 for fibre, end in endings:
                     found.append((kind, fibre, base + end))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from apero_dask.core.declare import Select, registered
+from apero_dask.core.declare import Select, options_set, registered
 from apero_dask.core.errors import Findings
 from apero_dask.core.layout import layout
 from apero_dask.core.outcome import Marker
@@ -169,8 +169,9 @@ class Catalogue:
             # Starting values and templates are not searched for; the line names them or there is none.
             only = Candidate("", GIVEN + given[kind], step.tier, task.obs_dir, 0, (kind,), False)
             result.append(Selection((kind,), "", "", False, (only,)))
+        switched = options_set(task.options)
         for select in step.recipe.selects:
-            if not select.applies(step.tier, step.variant, task.science, task.reference):
+            if not select.applies(step.tier, step.variant, task.science, task.reference, switched):
                 continue
             if not given:
                 result.append(self.select(select, step.tier, task.obs_dir, time))

@@ -27,12 +27,23 @@ GRIDS = (("S1D_W", "wave"), ("S1D_V", "velocity"))
 
 
 @dataclass(frozen=True, slots=True)
+class Slab:
+    """What every pixel of the windows contributes; arrays are [order, row, x]."""
+
+    part: np.ndarray
+    """float64, electrons."""
+    used: np.ndarray
+    """uint8, 1 = used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Extracted:
     """Everything about one fibre."""
 
     spectrum: Spectrum
     wave: WaveMap
     header: dict[str, Any]
+    slab: Slab | None = None
 
 
 def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines: Table | None) -> None:
@@ -75,6 +86,15 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
                     fibre=fibre,
                     header={**header, "EXT_TYPE": (f"EXT_{kind.replace('FF', '_FF')}", "kind of spectrum")},
                 )
+        if one.slab is not None and ("E2DSLL", fibre) in planned:
+            wide = (-1, i.nx)
+            ctx.save(
+                "E2DSLL",
+                Image("E2DSLL", one.slab.part.reshape(wide), unit="electron"),
+                Image("E2DSCC", one.slab.used.reshape(wide)),
+                fibre=fibre,
+                header={**header, "EXT_TYPE": ("EXT_E2DS_LL", "kind of spectrum")},
+            )
         repeated = ((client, header[client][0], "S/N in mid-order"),)
         for kind, grid in GRIDS:
             if (kind, fibre) not in planned:

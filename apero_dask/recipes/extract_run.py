@@ -13,7 +13,8 @@ from apero_dask.core.errors import DataError
 from apero_dask.recipes import berv_cards, comb_drift
 from apero_dask.recipes.calibrated import Calibrated, calibrate, calibration_cards
 from apero_dask.recipes.context import RecipeContext
-from apero_dask.recipes.extract_products import Extracted, save_products
+from apero_dask.recipes.extract_products import Extracted, Slab, save_products
+from apero_dask.recipes.extract_slab import contributions, empty_weights
 from apero_dask.recipes.imagecal import image_rows, open_frames, stacked, variance_rows
 from apero_dask.recipes.spectrum import Spectrum, extract_fibre, extraction_cards, location_cards
 from apero_dask.recipes.straight import Straight, straighten
@@ -53,7 +54,8 @@ def extract_frame(ctx: RecipeContext) -> None:
     straight = straighten(ctx, frame)
     exposure = frame.exposure_s
     del frame
-    spectra, cards = _spectra(ctx, straight, kind, exposure, quick)
+    slabs: dict[str, Slab] = {}
+    spectra, cards = _spectra(ctx, straight, kind, exposure, quick, slabs)
     waves = {fibre: wave_map(ctx, "WAVE", fibre) for fibre in spectra}
     drift, lines = comb_drift.NO_DRIFT, None
     for fibre in ctx.instrument.reference_fibres:
@@ -77,7 +79,7 @@ def extract_frame(ctx: RecipeContext) -> None:
             **star,
             **comb_drift.drift_cards(drift),
         }
-        extracted[fibre] = Extracted(spectrum, waves[fibre], header)
+        extracted[fibre] = Extracted(spectrum, waves[fibre], header, slabs.get(fibre))
     save_products(ctx, extracted, lines)
 
 
@@ -148,7 +150,12 @@ def _seen(ctx: RecipeContext, kind: FrameType, fibre: str) -> str:
 
 
 def _spectra(
-    ctx: RecipeContext, straight: Straight, kind: FrameType, exposure_s: float, quick: bool
+    ctx: RecipeContext,
+    straight: Straight,
+    kind: FrameType,
+    exposure_s: float,
+    quick: bool,
+    slabs: dict[str, Slab],
 ) -> tuple[dict[str, Spectrum], dict[str, dict[str, Any]]]:
     """Spectra of all fibres without leak, response and thermal light, and what was done, by fibre."""
     from apero_dask.recipes.leak_light import without_holes
@@ -162,7 +169,10 @@ def _spectra(
     cards: dict[str, dict[str, Any]] = {}
     comb: np.ndarray | None = None
     for fibre in (*i.reference_fibres, *i.science_fibres):
-        spectrum = extract_fibre(ctx, straight, fibre, cosmics=cosmics, method=method)
+        weights = empty_weights(ctx, fibre) if ctx.option("e2dsll") else None
+        spectrum = extract_fibre(ctx, straight, fibre, cosmics=cosmics, method=method, weights=weights)
+        if weights is not None:
+            slabs[fibre] = Slab(contributions(ctx, straight, spectrum, weights), weights)
         leak: dict[str, Any] = {"LEAKCORR": (0, "light of the reference fibre not removed")}
         if remove_leak and comb is not None:
             spectrum, leak = _without_leak(ctx, spectrum, comb)

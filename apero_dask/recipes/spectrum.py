@@ -82,6 +82,7 @@ def extract_fibre(
     flat: bool = True,
     cosmics: bool = True,
     method: str = "optimal",
+    weights: np.ndarray | None = None,
 ) -> Spectrum:
     """Extract all orders of a fibre.
 
@@ -98,6 +99,8 @@ def extract_fibre(
     method
         ``optimal``: inverse-variance weights (Horne 1986, PASP 98, 609); ``two_step``: the equal weights of
         the reference pipeline.
+    weights : uint8[order, row, x], optional
+        Written: 1 = pixel of a window that was used.
 
     Raises
     ------
@@ -124,14 +127,14 @@ def extract_fibre(
     if method == "optimal":
         rejected = extract.optimal(
             straight.image, straight.base, profile, place.first, place.height, flux, variance,
-            photon=straight.photon, cut=COSMIC_CUT if cosmics else 0.0,
+            photon=straight.photon, cut=COSMIC_CUT if cosmics else 0.0, weights=weights,
         )  # fmt: skip
     else:
         below, above = WINDOWS[fibre]
         rejects = cosmics and below + above > TWO_STEP_ROWS
         rejected = extract.two_step(
             straight.image, straight.variance, profile, place.first, place.height, flux, variance,
-            cut=COSMIC_CUT if rejects else 0.0,
+            cut=COSMIC_CUT if rejects else 0.0, weights=weights,
         )  # fmt: skip
     scale = place.area / place.share
     flux *= scale
