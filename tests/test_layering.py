@@ -27,6 +27,7 @@ LEVELS = {
     "report": 4,
     "deploy": 5,
     "cli": 6,
+    "notebook": 6,
 }
 """Imports go downwards or stay on a level."""
 
