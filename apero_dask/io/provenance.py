@@ -42,6 +42,7 @@ ENDINGS = {
     "WAVECAV": "CAVTY",
     "WAVEHCL": "HCLIN",
     "WAVEFPL": "FPLIN",
+    "WAVR_E2DS": "WAVER",
     "LEAKM": "LEAKM",
     "LEAK0": "LEAKM",
     "TRANS1": "TRANS",

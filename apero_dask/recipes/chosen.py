@@ -99,7 +99,18 @@ def _given(work: Work, recipe: Recipe, trees: Trees, kind: str, calibration: Cal
     given = dict(work.options)
     names = [str(given[o.name]) for o in recipe.options if o.calibration == kind and given.get(o.name)]
     name = names[0] if names else calibration.source.removeprefix(GIVEN)
-    places = list(_places(name, trees, work.obs_dir))
+    return given_file(name, kind, trees, work.obs_dir)
+
+
+def given_file(name: str, kind: str, trees: Trees, obs_dir: str) -> Path:
+    """Path of a product the user named, see the places above; templates lie in a folder of their own.
+
+    Raises
+    ------
+    DataError
+        It is in none of them.
+    """
+    places = list(_places(name, trees, obs_dir))
     for place in places:
         if place.is_file():
             return place
@@ -116,3 +127,5 @@ def _places(name: str, trees: Trees, obs_dir: str) -> Iterator[Path]:
     yield trees.calibDB / name
     yield trees.reduced / obs_dir / name
     yield trees.tmp / obs_dir / name
+    yield trees.telluDB / name
+    yield trees.reduced / "other" / name

@@ -70,6 +70,7 @@ class Cleaned:
     errors: tuple[float, float, float]
     converged: bool
     steps: int
+    """Steps taken, those of the first fit of the exposure included."""
     transmission: np.ndarray
     """Seen through the line spread; NaN where the table does not reach."""
     water_slope: np.ndarray
@@ -175,11 +176,16 @@ def informative_orders(table: Absorption, observed: Observed) -> np.ndarray:
         share = np.cumsum(power[order]) / max(float(power.sum()), 1e-300)
         count = int(np.searchsorted(share, 0.99)) + 1
         keep[order[:count]] |= power[order[:count]] > 0
-    return keep & observed.used
+    return np.asarray(keep & observed.used)
 
 
-def preclean(table: Absorption, observed: Observed) -> Cleaned:
+def preclean(table: Absorption, observed: Observed, near: Cleaned | None = None) -> Cleaned:
     """Fit the two exponents and the velocity of the air.
+
+    Parameters
+    ----------
+    near
+        Result of an earlier fit of the same exposure to start from.
 
     Notes
     -----
@@ -197,13 +203,15 @@ def preclean(table: Absorption, observed: Observed) -> Cleaned:
     orders = informative_orders(table, observed)
     p = np.array([FIRST_WATER, observed.airmass, 0.0])
     start = p.copy()
+    if near is not None:
+        p = np.array([near.water, near.dry, near.velocity])
     prior = np.array([WATER_PRIOR, DRY_PRIOR * observed.airmass, WIND_PRIOR_KMS])
     covariance = np.diag(np.square(prior))
     converged, steps, frozen, scatter = False, 0, None, float("nan")
     while steps < MOST_STEPS and not converged and orders.any():
         steps += 1
         planes = transmission_planes(table, observed, p[0], p[1], p[2], orders)
-        if steps <= 3 or frozen is None:
+        if frozen is None or (near is None and steps <= 3):
             frozen = planes[0] > DEEPEST
         terms = np.stack([planes[1], planes[2], velocity_slope(planes[0], observed.wave)])
         step, covariance, scatter = _step(light, observed, planes[0], terms, frozen, (p - start), prior)
@@ -224,7 +232,7 @@ def preclean(table: Absorption, observed: Observed) -> Cleaned:
         float(p[2]),
         (float(errors[0]), float(errors[1]), float(errors[2])),
         converged,
-        steps,
+        steps + (0 if near is None else near.steps),
         planes[0],
         planes[1],
         planes[2],
@@ -271,7 +279,7 @@ def _step(
     residual, slopes = narrow(residual), narrow(slopes)
     weight = weight.copy()
     found = []
-    for o in np.flatnonzero(used.any(axis=1)):
+    for o in np.flatnonzero(used.any(axis=1)).tolist():
         z = np.abs(residual[o, used[o]]) * np.sqrt(weight[o, used[o]])
         scale = 1.4826 * float(np.median(z))
         found.append(scale)

@@ -70,8 +70,8 @@ def hot_continuum(light: np.ndarray, variance: np.ndarray, transmission: np.ndar
     Smooth curve through ``light / transmission``.  Weights are inverse variances times the square of the
     transmission: what is known of an absorption line is not what is left in it.  Absorption that the
     exponents missed is in proportion to -ln(transmission) and narrow, the continuum is broad: its amplitude
-    is fitted first, on what is narrow, and taken out before the curve is drawn.  So bands of lines do not drag the
-    continuum.
+    is fitted first, on what is narrow, and taken out before the curve is drawn.  So bands of lines do not
+    drag the continuum.
     """
     import numpy as np
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, register
 from apero_dask.recipes.options import SCIENCE
-from apero_dask.recipes.tellu_make import STAR_TYPES, TELLURIC_OPTIONS, TELLURIC_SELECTS
+from apero_dask.recipes.tellu_apply import obj_fit_tellu
+from apero_dask.recipes.tellu_make import (
+    STAR_TYPES,
+    TELLURIC_OPTIONS,
+    TELLURIC_READS,
+    TELLURIC_SELECTS,
+    TEMPLATE,
+)
 
 FIRST = ("p1",)
 PUBLIC = ("final", "p1_public")
@@ -34,6 +41,8 @@ OBJ_FIT_TELLU = register(
         takes="obs_dir",
         arguments=(
             Argument("files", ("LCORR", "E2DSFF", "E2DS"), STAR_TYPES, positional=True, fibres=SCIENCE),
+            Argument("model", ("MODEL2", "MODEL1"), fibres=("AB",), required=False, found=True),
+            TEMPLATE,
         ),
         selects=TELLURIC_SELECTS,
         makes=(*_makes("TCORR1", "RECON1", "PCLEAN1", FIRST), *_makes("TCORR", "RECON", "PCLEAN", PUBLIC)),
@@ -46,5 +55,7 @@ OBJ_FIT_TELLU = register(
         ),
         resources=Resources(memory_gb=2.0, seconds=90.0),
         stratum=8,
+        reads=TELLURIC_READS,
+        body=obj_fit_tellu,
     )
 )

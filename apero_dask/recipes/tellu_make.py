@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
+from apero_dask.recipes import sky_absorption, sky_emission
 from apero_dask.recipes.options import BLAZE, GENERAL, WAVE
+from apero_dask.recipes.tellu_run import obj_mk_tellu
 
 STAR_TYPES = ("OBJ_DARK", "OBJ_FP", "POLAR_DARK", "POLAR_FP")
 
 TELLURIC_SELECTS = (
     Select(("WAVE",), fallback=("WAVEM",)),
-    Select(("WAVEM",)),
+    Select(("WAVEM", "WAVR_E2DS")),
     Select(("FLAT", "BLAZE")),
 )
+
+TEMPLATE = Argument("template", ("TEMPLATE",), fibres=("AB",), required=False, found=True)
+TELLURIC_READS = (*sky_absorption.READS, *sky_emission.READS)
 
 TELLURIC_OPTIONS = (
     *GENERAL,
@@ -33,11 +38,14 @@ OBJ_MK_TELLU = register(
         takes="obs_dir",
         arguments=(
             Argument("files", ("LCORR", "E2DSFF", "E2DS"), STAR_TYPES, positional=True, fibres=("AB",)),
+            TEMPLATE,
         ),
         selects=TELLURIC_SELECTS,
         makes=(Makes("TRANS1", ("AB",), variants=("p1",)), Makes("TRANS2", ("AB",), variants=("final",))),
         options=TELLURIC_OPTIONS,
         resources=Resources(memory_gb=1.5, seconds=60.0),
         stratum=7,
+        reads=TELLURIC_READS,
+        body=obj_mk_tellu,
     )
 )

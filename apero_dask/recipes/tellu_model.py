@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apero_dask.core.declare import Argument, Group, Makes, Recipe, Resources, register
+from apero_dask.recipes.tellu_run import tellu_model
 
 TELLU_MODEL = register(
     Recipe(
@@ -17,5 +18,6 @@ TELLU_MODEL = register(
         makes=(Makes("MODEL1", ("AB",), variants=("p1",)), Makes("MODEL2", ("AB",), variants=("final",))),
         resources=Resources(memory_gb=0.5, seconds=30.0, per_input_s=0.1),
         internal=True,
+        body=tellu_model,
     )
 )

@@ -150,7 +150,7 @@ def moved(plane: np.ndarray, wave: np.ndarray, target: np.ndarray) -> np.ndarray
     import numpy as np
 
     out = np.zeros(target.shape)
-    for o in range(out.shape[0]):
+    for o in range(len(out)):
         good = np.isfinite(plane[o])
         if good.any():
             out[o] = np.interp(target[o], wave[o, good], plane[o, good], left=0.0, right=0.0)

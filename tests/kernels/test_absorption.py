@@ -61,7 +61,7 @@ def test_spread_is_a_weighted_mean(seed: int, exponent: float) -> None:
 
 
 def test_spread_keeps_constants_and_moments() -> None:
-    """A constant stays, a slope takes the value at the centre, a parabola gains the variance of a Gaussian."""
+    """A constant stays, a slope has its value at the centre, a parabola gains the variance."""
     grid = np.arange(4000.0)
     values = np.stack([np.full(4000, 3.0), grid, (grid - 2000.0) ** 2])
     place = np.array([[1999.4, 2000.0, 2100.7]])

@@ -236,7 +236,7 @@ def needs(task: Task) -> list[Need]:
     if short.startswith("LEAK"):
         return [(("LEAKM",), "", ("LEAK0",), "", False), *blaze, *wave]
     if short in ("MKTELLU1", "MKTELLU2", "MKTELLU4", "FTELLU1", "FTELLU3"):
-        return [*plain([(("WAVEM",), "")]), *wave, *blaze]
+        return [*plain([(("WAVEM", "WAVR_E2DS"), "")]), *wave, *blaze]
     if short in ("MKTELLU3", "FTELLU2"):
         return plain([(("WAVEM",), "")])
     if short == "CCF":
