@@ -7,8 +7,8 @@ The line lists (``lines_telluric.csv``, ``lines_oh.csv``) stand for nature; no r
 tables made here are what a spectroscopist would know of them, with the errors of molecular databases:
 line strengths wrong by 5 per cent (10 in the saturated water bands), positions by 40 m/s, widths by
 8 per cent, the faintest 2 per cent of the lines unknown, and profiles of another shape (Voigt).
-Night-sky lines have strengths wrong by 10 per cent and positions by 60 m/s.  The errors are random numbers of a fixed seed.  A pipeline
-tested with lines it knows exactly would be tested on nothing.
+Night-sky lines have strengths wrong by 10 per cent and positions by 60 m/s.  The errors are random
+numbers of a fixed seed.  A pipeline tested with lines it knows exactly would be tested on nothing.
 """
 
 from __future__ import annotations
