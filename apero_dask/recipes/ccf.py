@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.recipes.options import BLAZE, GENERAL
 from apero_dask.recipes.tellu_make import STAR_TYPES
+
+if TYPE_CHECKING:
+    from apero_dask.recipes.context import RecipeContext
 
 DEFAULT_MASK = "masque_sept18_andres_trans50.mas"
 """Mask of the run-file documents; used when the mask folder has it."""
 BUILTIN_MASK = "apero_dask_mdwarf.mas"
 """Name under which the packaged mask appears in file names and headers."""
 FP_MASK = "fp.mas"
+"""Name of the mask of the comb: the peaks of the cavity of the wavelength solution."""
+
+
+def cal_ccf(ctx: RecipeContext) -> None:
+    """Measure the velocity of a star in one spectrum, and the drift of the exposure.
+
+    Raises
+    ------
+    DataError
+        The spectrum has no light or no BERV, or a calibration or mask does not fit.
+    """
+    from apero_dask.recipes.ccf_run import correlate_frame
+
+    correlate_frame(ctx)
+
 
 CAL_CCF = register(
     Recipe(
@@ -29,6 +49,7 @@ CAL_CCF = register(
                 positional=True,
                 fibres=("AB",),
             ),
+            Argument("fpfiles", ("E2DSFF",), STAR_TYPES, required=False, fibres=("C",), found=True),
         ),
         selects=(Select(("WAVE",), fallback=("WAVEM",)), Select(("FLAT", "BLAZE"))),
         makes=(Makes("CCF", ("AB",)), Makes("CCF_FP", ("C",), reference=("fp",))),
@@ -44,5 +65,6 @@ CAL_CCF = register(
         resources=Resources(memory_gb=0.5, seconds=30.0),
         reads=("masks/*",),
         stratum=10,
+        body=cal_ccf,
     )
 )

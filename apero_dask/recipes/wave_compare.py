@@ -92,19 +92,36 @@ def comb_velocity(flux: np.ndarray, wave: np.ndarray, mask: np.ndarray) -> CombV
     Sum over orders, fitted with a Gaussian on a constant.  An order is divided by its median first, so that
     bright ones do not speak for all.
     """
+    grid, parts, used = comb_profiles(flux, wave, mask)
+    return fit_comb(grid, parts.sum(axis=0), int(used.sum()))
+
+
+def comb_profiles(
+    flux: np.ndarray, wave: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Velocities float64[v] in km/s, cross-correlation float64[order, v] and lines int64[order] of a comb.
+
+    Arguments as :func:`comb_velocity`.
+    """
     import numpy as np
     from apero_kernels.ccf import correlate
-    from scipy.optimize import least_squares
 
     grid = np.arange(-CCF_HALF, CCF_HALF + 0.5 * CCF_STEP, CCF_STEP)
     level = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 1.0 for row in flux])
     scaled = flux / np.where(level > 0, level, np.inf)[:, None]
     parts, _, used = correlate(scaled, wave, mask, np.ones(mask.size), _doppler(grid), CCF_BOX / C_KMS)
-    total = parts.sum(axis=0)
-    nothing = CombVelocity(float("nan"), float("nan"), float("nan"), int(used.sum()))
-    if not total.max() > total.min():
+    return grid, parts, used
+
+
+def fit_comb(grid: np.ndarray, profile: np.ndarray, lines: int) -> CombVelocity:
+    """Fit the cross-correlation of a comb, float64[v] on velocities in km/s; NaN where there is no peak."""
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    nothing = CombVelocity(float("nan"), float("nan"), float("nan"), lines)
+    if not profile.max() > profile.min():
         return nothing
-    total = total / total.max()
+    total = profile / profile.max()
 
     def model(p: np.ndarray) -> np.ndarray:
         return np.asarray(p[0] * np.exp(-0.5 * ((grid - p[1]) / p[2]) ** 2) + p[3])
@@ -116,7 +133,7 @@ def comb_velocity(flux: np.ndarray, wave: np.ndarray, mask: np.ndarray) -> CombV
         return nothing
     height, velocity, sigma, floor = (float(p) for p in fit.x)
     contrast = 100.0 * height / (height + floor) if height + floor > 0 else float("nan")
-    return CombVelocity(velocity, abs(sigma) * float(np.sqrt(8 * np.log(2.0))), contrast, int(used.sum()))
+    return CombVelocity(velocity, abs(sigma) * float(np.sqrt(8 * np.log(2.0))), contrast, lines)
 
 
 def _doppler(velocity_kms: np.ndarray) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""What science recipes read from the header and extensions of an extracted or corrected spectrum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apero_dask.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.instruments import Instrument
+    from apero_dask.io.fits import FitsFile
+    from apero_dask.recipes.context import RecipeContext
+
+VARIANCE, RECON = "VARIANCE", "RECON"
+LARGEST_BERV = 40.0
+"""km/s; more than the Earth ever moves, so that anything above is a wrong unit."""
+
+
+def spectrum_of(file: FitsFile, instrument: Instrument) -> tuple[np.ndarray, np.ndarray]:
+    """Flux and variance of a spectrum, float64[order, x].
+
+    Raises
+    ------
+    DataError
+        Another shape, or no variance.
+    """
+    import numpy as np
+
+    wanted = (instrument.norders, instrument.nx)
+    found = file.unit(1).shape
+    if found != wanted:
+        raise DataError(
+            f"{file.path}: spectrum of shape {found}, expected {wanted} of {instrument.name}; extract the "
+            "frame again."
+        )
+    return file.image(1, np.float64), file.image(VARIANCE, np.float64)
+
+
+def absorption_of(file: FitsFile) -> np.ndarray | None:
+    """Transmission a corrected spectrum was divided by, float64[order, x]; None if it was not corrected."""
+    import numpy as np
+
+    return file.image(RECON, np.float64) if file.has(RECON) else None
+
+
+def number_of(file: FitsFile, keyword: str) -> float | None:
+    """Finite number of the header, or None."""
+    import math
+
+    value = file.values.get(keyword)
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def berv_of(file: FitsFile) -> float:
+    """Barycentric Earth velocity of a spectrum, km/s.
+
+    Raises
+    ------
+    DataError
+        Unknown, as for an object without coordinates, or impossible.
+    """
+    berv = number_of(file, "BERV")
+    if berv is None:
+        name = str(file.values.get("DRSOBJN", "")).strip() or "the object"
+        raise DataError(
+            f"{file.path}: BERV = {file.values.get('BERV')!r}: the place of {name} is not known. Add it to "
+            "objects.csv in the assets folder, then extract the frame again."
+        )
+    if abs(berv) > LARGEST_BERV:
+        raise DataError(f"{file.path}: BERV = {berv:g} km/s, expected at most {LARGEST_BERV:g}.")
+    return berv
+
+
+def blaze_of(ctx: RecipeContext, fibre: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Blaze of a fibre chosen for the run, float64[order, x].
+
+    Raises
+    ------
+    DataError
+        Missing or of another shape.
+    """
+    import numpy as np
+
+    blaze = ctx.calibration_image("BLAZE", fibre)
+    if blaze is None or blaze.shape != shape:
+        found = "none" if blaze is None else f"shape {blaze.shape}"
+        raise DataError(
+            f"{ctx.work.recipe}: blaze of fibre {fibre}: {found}, expected {shape}; make it with cal_ff."
+        )
+    return np.asarray(blaze, np.float64)
