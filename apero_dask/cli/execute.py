@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from apero_dask.cli.prepare import Prepared, cannot_run, plan_from, read_archive, usable_slots
 from apero_dask.cli.processing import show
-from apero_dask.core.errors import EXIT_INVALID, EXIT_STOPPED, Findings
+from apero_dask.core.errors import EXIT_INVALID, EXIT_STOPPED, EXIT_TERMINATED, Findings
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.deploy.clusters import ClusterError, backend_for
-from apero_dask.engine.invocation import command_digest, execute, name_invocation, take_snapshot
+from apero_dask.deploy.site import BATCH
+from apero_dask.engine.invocation import Named, command_digest, execute, name_invocation, take_snapshot
 from apero_dask.engine.ledger import Options
+from apero_dask.engine.stopping import Terminated, ignore_termination, raising_terminated
 from apero_dask.planner.narrow import Narrowing, SelectionError, narrow
 from apero_dask.report.console import Console
 from apero_dask.report.summary import summary
+from apero_dask.runfile.keys import BY_NAME
 from apero_dask.runfile.merge import CommandLine
 from apero_dask.state.lock import DriverLock, LockedError
 from apero_dask.state.store import StateError, Store
+
+if TYPE_CHECKING:
+    from apero_dask.engine.backend import Backend
 
 
 def run(line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None) -> int:
     """Execute the run file, or only chosen runs of it; returns the exit status."""
     trees = prepared.trees
     try:
-        with DriverLock(trees.log) as lock:
+        with raising_terminated(), DriverLock(trees.log) as lock:
             store = Store(trees.log)
             try:
                 return _locked(line, prepared, findings, store, lock, narrowing)
             finally:
                 store.close()
+    except Terminated:
+        print("Stopped by a signal; the same command continues.", file=sys.stderr)
+        return EXIT_TERMINATED
     except LockedError as error:
         print(f"Cannot start: {error}.", file=sys.stderr)
     except StateError as error:
@@ -62,7 +74,8 @@ def _locked(
 ) -> int:
     settings, trees = prepared.settings, prepared.trees
     store.reconcile()
-    options = [[o.key, o.text] for o in line.overrides if o.key != "CORES"]
+    # How many workers there are and where they live makes no difference to what is computed.
+    options = [[o.key, o.text] for o in line.overrides if o.key != "CORES" and not BY_NAME[o.key].cluster]
     described = [options, line.order, line.package]
     if narrowing is not None:
         described.append([list(narrowing.words), narrowing.descendants])
@@ -86,7 +99,7 @@ def _locked(
                 "--with-descendants runs them again too.",
                 file=sys.stderr,
             )
-    used = usable_slots(settings, findings)
+    used = usable_slots(prepared, findings)
     findings.raise_errors(settings.strict)
     show(findings)
     missing = cannot_run(plan)
@@ -98,10 +111,7 @@ def _locked(
         )
         return EXIT_INVALID
     store.begin(named.invocation, command, settings.run_name, prepared.instrument.name, named.started)
-    cluster = dict(settings.cluster)
-    nothing = all(task.state is not State.PLANNED for task in plan.tasks)
-    kind, used = ("local", 1) if nothing else (cluster.get("kind", "local"), used)
-    with backend_for(kind, used, cluster.get("address", "")) as (backend, dashboard):
+    with _backend(line, prepared, plan, named, used) as (backend, dashboard, most):
         if dashboard:
             print(f"Dashboard: {dashboard}", file=sys.stderr)
         with Console(plan, store.durations(), used) as console:
@@ -115,21 +125,52 @@ def _locked(
                 backend,
                 store,
                 listeners=(console,),
-                options=replace(_options(settings.stop_at_exception), most_concurrent=_cap(kind, used)),
+                options=replace(
+                    Options(stop_at_exception=settings.stop_at_exception),
+                    most_concurrent=most,
+                    **_patience(prepared),
+                ),
                 lock_lost=lambda: lock.lost,
             )
+        ignore_termination()
     for text in summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime):
         print(text)
     return result.status
 
 
-def _options(stop_at_exception: bool) -> Options:
-    return Options(stop_at_exception=stop_at_exception)
+@contextlib.contextmanager
+def _backend(
+    line: CommandLine, prepared: Prepared, plan: Plan, named: Named, used: int
+) -> Iterator[tuple[Backend, str, int | None]]:
+    """Backend, address of its dashboard, and the most runs at a time where CORES allows fewer than fit.
+
+    CORES = 1 asks for one run at a time if it was written down, not as the default of the key.
+    """
+    cluster, settings = prepared.cluster, prepared.settings
+    if all(task.state is not State.PLANNED for task in plan.tasks):
+        # Nothing will run: no worker need be had.
+        with backend_for("local", 1) as (backend, dashboard):
+            yield backend, dashboard, None
+        return
+    asked = "CORES" in settings.lines or any(o.key == "CORES" for o in line.overrides)
+    cap = used if used > 1 or asked else None
+    if cluster.kind not in BATCH:
+        with backend_for(cluster.kind, used, cluster.address) as (backend, dashboard):
+            yield backend, dashboard, None if cluster.kind == "local" else cap
+        return
+    from apero_dask.deploy.batch import JobRequest, batch_backend
+    from apero_dask.deploy.sizing import job_size
+
+    size = job_size(plan, cluster, prepared.instrument.scale, cap)
+    name = f"apero-{named.invocation}"
+    request = JobRequest(cluster, size, name, prepared.trees.log / named.invocation)
+    with batch_backend(request) as (jobs, dashboard):
+        yield jobs, dashboard, cap if cap is not None and cap < size.jobs else None
 
 
-def _cap(kind: str, used: int) -> int | None:
-    """CORES caps concurrent runs where the cluster has slots of its own."""
-    return used if kind != "local" and used > 1 else None
+def _patience(prepared: Prepared) -> dict[str, float]:
+    """Jobs may wait in a queue for long; how long is up to the user."""
+    return {"no_worker_s": float(prepared.cluster.patience)} if prepared.cluster.kind in BATCH else {}
 
 
 __all__ = ["Plan", "run"]

@@ -20,7 +20,16 @@ from apero_dask.runfile.values import FALSE, NULL, TRUE
 
 PROGRAM = "apero_processing"
 
-_VALUE_NAMES = {"night": "NIGHT", "list": "LIST", "int": "N", "bool": "BOOL", "choice": "WORD", "str": "NAME"}
+_VALUE_NAMES = {
+    "night": "NIGHT",
+    "list": "LIST",
+    "int": "N",
+    "bool": "BOOL",
+    "choice": "WORD",
+    "str": "NAME",
+    "memory": "SIZE",
+    "walltime": "TIME",
+}
 _BY_FLAG: dict[str, Key] = {flag: key for key in KEYS for flag in key.options}
 _SWITCHES = frozenset(
     {"--strict", "--no-resume", "--package", "--single-allocation", "--help", "-h", "--version"}
@@ -211,6 +220,8 @@ def _prepared(parser: argparse.ArgumentParser, tokens: list[str]) -> list[str]:
                 parser.error(f"{flag} needs a value")
             else:
                 value = rest.pop()
+                if key is not None and key.name == "DASK_CLUSTER" and _is_address(value, rest):
+                    prepared.append(f"--address={rest.pop()}")
         if key is None and not unquoted(value.strip()):
             parser.error(f"{flag} needs a value")
         prepared.append(f"{flag}={value}")
@@ -220,6 +231,14 @@ def _prepared(parser: argparse.ArgumentParser, tokens: list[str]) -> list[str]:
             "a list must be one word in quotes"
         )
     return [*prepared, *positional]
+
+
+def _is_address(kind: str, rest: list[str]) -> bool:
+    """Whether ``--cluster existing`` is followed by the place of a scheduler; ``rest`` is reversed."""
+    if unquoted(kind.strip()).lower() != "existing" or not rest:
+        return False
+    word = rest[-1]
+    return "://" in word or word.endswith(".json")
 
 
 def _is_bool_word(token: str | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from apero_dask.core.outcome import State
 from apero_dask.core.plan import Plan
 from apero_dask.core.settings import Settings
 from apero_dask.core.snapshot import Snapshot
+from apero_dask.deploy.site import BATCH, ClusterSettings, cluster_settings
 from apero_dask.instruments.base import INSTRUMENTS, Instrument, instrument
 from apero_dask.io.trees import OUTPUT_TREES, Trees, check_trees, find_trees
 from apero_dask.runfile.merge import CommandLine, merge
@@ -36,6 +37,8 @@ class Prepared:
     trees: Trees
     run_file: Path
     only_show: bool
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    """Where the runs are executed."""
 
 
 def prepare(line: CommandLine, findings: Findings) -> Prepared:
@@ -54,10 +57,11 @@ def prepare(line: CommandLine, findings: Findings) -> Prepared:
     run_file = locate(line.run_file, trees.runs, findings)
     read = read_file(run_file, findings)
     settings = merge(read, line, findings)
+    cluster = cluster_settings(dict(settings.cluster), findings)
     only_show = line.plan is not None or settings.test_run
     findings.extend(check_trees(trees, write=() if only_show else OUTPUT_TREES))
     findings.raise_errors(settings.strict)
-    return Prepared(settings, described, trees, run_file, only_show)
+    return Prepared(settings, described, trees, run_file, only_show, cluster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +205,18 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def usable_slots(settings: Settings, findings: Findings) -> int:
-    """Parallel slots that CORES means here, with the warnings about it."""
+def usable_slots(prepared: Prepared, findings: Findings) -> int:
+    """Parallel slots that CORES means here, with the warnings about it.
+
+    Where jobs are submitted, the processors it counts from are those of the jobs.
+    """
+    from apero_dask.deploy.sizing import DEFAULT_JOBS
     from apero_dask.deploy.slots import available_processors, slots
 
-    local = dict(settings.cluster).get("kind", "local") == "local"
-    return slots(settings.cores, available_processors(), findings, settings.lines.get("CORES", 0), local)
+    settings, cluster = prepared.settings, prepared.cluster
+    local = cluster.kind == "local"
+    there = cluster.workers or DEFAULT_JOBS if cluster.kind in BATCH else available_processors()
+    return slots(settings.cores, there, findings, settings.lines.get("CORES", 0), local)
 
 
 def cannot_run(plan: Plan) -> list[str]:

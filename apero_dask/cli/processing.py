@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(line, prepared, findings)
         archive = read_archive(prepared, findings)
         plan = plan_from(prepared, archive, stored_snapshot(prepared, archive), findings)
-        usable_slots(prepared.settings, findings)
+        usable_slots(prepared, findings)
         findings.raise_errors(prepared.settings.strict)
     except UserError as error:
         show(error.findings)

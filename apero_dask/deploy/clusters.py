@@ -10,6 +10,7 @@ from apero_dask.engine.backend import Backend
 from apero_dask.engine.serial import SerialBackend
 
 KINDS = ("local", "existing")
+"""Kinds without jobs; those with jobs are in ``batch.py``."""
 RESERVED_MB = 1000
 """Left for driver and scheduler."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import dask
@@ -60,12 +60,24 @@ class DaskBackend:
         Function that executes work, importable on the workers.
     use_resources : bool
         Workers declare ``memory_mb`` and ``threads``, and runs ask for them.
+    memory_mb : int
+        Memory that every worker will have, where that is known before the first one comes up.
+    trouble : callable
+        Says why no worker can be had any more; empty while all is well.
     """
 
     look_ahead = True
     in_process = False
 
-    def __init__(self, client: Client, runner: Runner = run_task, use_resources: bool = True) -> None:
+    def __init__(
+        self,
+        client: Client,
+        runner: Runner = run_task,
+        use_resources: bool = True,
+        *,
+        memory_mb: int = 0,
+        trouble: Callable[[], str] = str,
+    ) -> None:
         self._client = client
         self._runner = runner
         self._use_resources = use_resources
@@ -75,7 +87,8 @@ class DaskBackend:
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._looked = float("-inf")
         self._slots = 0
-        self._memory_mb = 0
+        self._memory_mb = memory_mb
+        self._trouble = trouble
 
     @property
     def slots(self) -> int:
@@ -102,6 +115,9 @@ class DaskBackend:
         self._looked = time.monotonic()
 
     def _check(self) -> None:
+        trouble = self._trouble()
+        if trouble:
+            raise BackendLost(trouble)
         # A client that reconnects has lost all its futures.
         if self._client.status != "running":
             raise BackendLost("the connection to the scheduler was lost")

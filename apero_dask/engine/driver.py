@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from apero_dask.core.outcome import State
-from apero_dask.core.plan import Node, Plan, Task
+from apero_dask.core.plan import Plan, Task
 from apero_dask.core.snapshot import Snapshot
 from apero_dask.core.work import TaskOutcome, Work
 from apero_dask.engine.backend import Backend, BackendLost, Lost
@@ -22,6 +22,7 @@ from apero_dask.engine.ledger import Account, Options, Result, exit_status
 from apero_dask.engine.leftovers import clear_leftovers
 from apero_dask.engine.lookahead import LookAhead
 from apero_dask.engine.made import Finished
+from apero_dask.engine.needs import memory_mb
 from apero_dask.engine.repairs import Repairs
 from apero_dask.engine.stopping import StopNow, StopSignals
 from apero_dask.engine.unmarked import unmarked
@@ -34,7 +35,6 @@ MOST_RESIDENT = 20_000
 """Most runs that a backend holds at a time."""
 MOST_RETRIES = 2
 """Repetitions after a lost worker or a busy file server, and repairs of the inputs of one run."""
-LEAST_MEMORY_MB = 400
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ class Driver:
     def _wind_down(self) -> None:
         """After a stop: forget what has not started; let what runs end unless told twice."""
         self.journal.event("stopping", reason=self._stop, running=len(self._flight))
-        if self._stop == "keyboard":
+        if self.signals.waits:
             self._forget_waiting()
             while self._flight and not self.signals.at_once:
                 self._receive(0.2)
@@ -236,7 +236,7 @@ class Driver:
 
     def _send(self, key: str, work: Work, upstream: tuple[str, ...]) -> None:
         account = self._accounts.get(key) or Account()
-        account.memory_mb = account.memory_mb or self._memory(key)
+        account.memory_mb = account.memory_mb or memory_mb(self.plan.by_key[key], self._scale)
         self._sent += 1
         account.sent = self._sent
         most = self.backend.memory_mb
@@ -249,12 +249,6 @@ class Driver:
             self._place.get(key, 0),
             tuple(self._dask_key(name) for name in upstream),
         )
-
-    def _memory(self, key: str) -> int:
-        item = self.plan.by_key[key]
-        if isinstance(item, Node):
-            return LEAST_MEMORY_MB
-        return max(LEAST_MEMORY_MB, round(item.step.recipe.resources.memory_gb * 1000 * self._scale))
 
     def _dask_key(self, key: str) -> str:
         item = self.plan.by_key[key]

@@ -24,6 +24,13 @@ OPTIONS = [
     ("--skip-check", "exists", "skip_check", "exists", "DASK_SKIP_CHECK = size"),
     ("--cluster", "slurm", "cluster", (("kind", "slurm"),), "DASK_CLUSTER = local"),
     ("--site", "narval", "cluster", (("site", "narval"),), "DASK_SITE = other"),
+    ("--address", "tcp://h:1", "cluster", (("address", "tcp://h:1"),), "DASK_ADDRESS = tcp://i:2"),
+    ("--workers", "12", "cluster", (("workers", "12"),), "DASK_WORKERS = 3"),
+    ("--memory", "8GB", "cluster", (("memory", "8GB"),), "DASK_MEMORY = 4GB"),
+    ("--walltime", "6:00:00", "cluster", (("walltime", "6:00:00"),), "DASK_WALLTIME = 1:00:00"),
+    ("--queue", "long", "cluster", (("queue", "long"),), "DASK_QUEUE = short"),
+    ("--account", "rrg-x", "cluster", (("account", "rrg-x"),), "DASK_ACCOUNT = def-y"),
+    ("--interface", "ib0", "cluster", (("interface", "ib0"),), "DASK_INTERFACE = eth0"),
 ]
 KEY_OF = {flag: key.name for key in KEYS for flag in key.options}
 

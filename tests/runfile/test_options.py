@@ -71,6 +71,21 @@ def test_lists_are_one_word_and_lose_stray_quotes():
     assert given("--science_targets", '"Gl 699", "TOI-442"') == {"SCIENCE_TARGETS": '"Gl 699", "TOI-442"'}
 
 
+@pytest.mark.parametrize("place", ["tcp://127.0.0.1:8786", "tls://head:1", "runs/scheduler.json"])
+def test_running_scheduler_behind_its_kind(place):
+    wanted = {"DASK_CLUSTER": "existing", "DASK_ADDRESS": place}
+    assert given("--cluster", "existing", place) == wanted
+    assert given("--cluster=existing", "--address", place) == wanted
+    line = parse(["--cluster", "existing", place, "SPIROU", "run.ini"])
+    assert (line.instrument, line.run_file) == ("SPIROU", "run.ini")
+
+
+@pytest.mark.parametrize("kind", ["existing", "local"])
+def test_instrument_behind_a_kind_is_no_scheduler(kind):
+    line = parse(["--cluster", kind, "SPIROU", "run.ini"])
+    assert (line.instrument, line.run_file, [o.text for o in line.overrides]) == ("SPIROU", "run.ini", [kind])
+
+
 def test_negative_number_is_a_value():
     assert given("--cores", "-2") == {"CORES": "-2"}
 
