@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apero_dask.assets.search import Candidate, Checked, Rule, candidates, of_another_instrument
+from apero_dask.assets.search import (
+    Candidate,
+    Checked,
+    NotNeeded,
+    Rule,
+    candidates,
+    of_another_instrument,
+)
 from apero_dask.core.errors import DataError
 from apero_dask.io.atomic import publish, temporary_path
 
@@ -75,6 +82,8 @@ def _one(
             word = "a copy of" if earlier[1] == digest else "another one was taken:"
             return Answer(path, LEFT, f"{word} {earlier[0]}")
         checked = candidate.rule.check(path)
+    except NotNeeded as reason:
+        return Answer(path, LEFT, str(reason))
     except (DataError, UnicodeDecodeError) as error:
         return Answer(path, REFUSED, _reason(error))
     except OSError as error:

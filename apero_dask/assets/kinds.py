@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 DIGEST_LETTERS = 12
 BUILT_IN = "built-in"
+RANDOM = "random lines, good for simulated frames only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_LETTERS]
 
 
-def coverage(wave: np.ndarray) -> str:
+def coverage(wave: np.ndarray | Sequence[float]) -> str:
     """Range of wavelengths in words, nm."""
     return f"{float(wave[0]):.1f} to {float(wave[-1]):.1f} nm in vacuum"
 
@@ -136,18 +138,119 @@ def _lines(assets: Path) -> Iterator[Used]:
         return
     text = f"{catalogue.wave.size} lines, {coverage(catalogue.wave)}"
     if path is None:
-        text += "; random positions: good for simulated frames only"
+        text += f"; {RANDOM}"
     yield Used(name, text, digest)
 
 
 def _masks(assets: Path) -> Iterator[Used]:
     from apero_dask.io.assets import MASK_FOLDER, list_masks
+    from apero_dask.recipes.ccf import BUILTIN_MASK, DEFAULT_MASK
+    from apero_dask.recipes.line_mask import builtin_mask, read_mask
 
     masks, findings = list_masks(assets)
     for name, path in masks.items():
-        yield Used(f"{MASK_FOLDER}/{name}", name, digest_of(path))
-    if not masks:
-        yield Used("", "none of your own", findings=findings)
+        place = f"{MASK_FOLDER}/{name}"
+        try:
+            mask = read_mask(path)
+        except (DataError, OSError) as error:
+            yield Used(place, f"{name}: cannot be used: {error}", digest_of(path), str(error))
+            continue
+        default = ", used where a line names none" if name == DEFAULT_MASK else ""
+        yield Used(place, f"{name}: {mask.wave.size} lines, {coverage(mask.wave)}{default}", digest_of(path))
+    mask = builtin_mask()
+    text = f"{BUILTIN_MASK}: {mask.wave.size} lines, {coverage(mask.wave)}"
+    if DEFAULT_MASK not in masks:
+        text += f", used where a line names none, until {DEFAULT_MASK} is there"
+    yield Used(BUILT_IN, f"{text}; {RANDOM}", findings=findings)
+
+
+def _transmission(assets: Path) -> Iterator[Used]:
+    from importlib.resources import files
+
+    from apero_dask.recipes.sky_absorption import FOLDER, LINES, absorption_file
+
+    path = absorption_file(assets)
+    if path is None:
+        text = files("apero_dask.tables").joinpath(LINES).read_text(encoding="utf-8")
+        rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+        ends = [function(float(row["wave_vac_nm"]) for row in rows) for function in (min, max)]
+        gases = ", ".join(dict.fromkeys(row["species"] for row in rows))
+        yield Used(BUILT_IN, f"{len(rows)} lines of {gases}, {coverage(ends)}; {RANDOM}")
+        return
+    place = f"{FOLDER}/{path.name}"
+    try:
+        text = transmission_content(path)
+    except (DataError, OSError, UnicodeDecodeError) as error:
+        yield Used(place, f"cannot be used: {error}", digest_of(path), str(error))
+        return
+    yield Used(place, text, digest_of(path))
+
+
+def transmission_content(path: Path) -> str:
+    """What a table of transmission holds, after reading it for the whole range of SPIRou.
+
+    Raises
+    ------
+    DataError
+        It cannot be used.
+    """
+    from apero_dask.recipes.sky_absorption import read_absorption
+
+    low, high = full_range()
+    found = read_absorption(path, low, high)
+    return f"transmission of {', '.join(found.gases)}, {low:.1f} to {high:.1f} nm in vacuum and more"
+
+
+def full_range() -> tuple[float, float]:
+    """Shortest and longest wavelength of the orders of SPIRou, nm."""
+    from apero_dask.instruments.base import instrument
+    from apero_dask.recipes.wave_maps import first_guess
+
+    described = instrument("SPIROU")
+    waves = [first_guess(described, fibre).image() for fibre in described.science_fibres]
+    return min(float(wave.min()) for wave in waves), max(float(wave.max()) for wave in waves)
+
+
+def _sky(assets: Path) -> Iterator[Used]:
+    from apero_dask.recipes.sky_emission import FOLDER, sky_file
+
+    path = sky_file(assets)
+    if path is None:
+        yield Used(BUILT_IN, f"{sky_content(None)}; calculated doublets of OH of approximate strength")
+        return
+    place = f"{FOLDER}/{path.name}"
+    try:
+        text = sky_content(path)
+    except (DataError, OSError, UnicodeDecodeError) as error:
+        yield Used(place, f"cannot be used: {error}", digest_of(path), str(error))
+        return
+    yield Used(place, text, digest_of(path))
+
+
+def sky_content(path: Path | None) -> str:
+    """What a file of sky emission holds; an image of pixels must fit one of the instruments.
+
+    Raises
+    ------
+    DataError
+        It cannot be used.
+    """
+    from apero_dask.instruments.base import INSTRUMENTS, instrument
+    from apero_dask.recipes.sky_emission import SkyLines, read_sky
+
+    problem: DataError | None = None
+    for name in INSTRUMENTS:
+        described = instrument(name)
+        try:
+            found = read_sky(path, (described.norders, described.nx))
+        except DataError as error:
+            problem = problem or error
+            continue
+        if isinstance(found, SkyLines):
+            return f"{found.wave.size} lines in {len(set(found.band))} bands, {coverage(found.wave)}"
+        return f"{len(found.names)} components, {coverage(found.wave.ravel()[[0, -1]])}"
+    assert problem is not None
+    raise problem
 
 
 KINDS: tuple[AssetKind, ...] = (
@@ -174,6 +277,20 @@ KINDS: tuple[AssetKind, ...] = (
         "lines/lines_une.csv",
         "CSV with wave_vac_nm and strength; imported from catalogue_UNe.csv",
         _lines,
+    ),
+    AssetKind(
+        "transmission",
+        "absorption of the atmosphere",
+        "tellurics/",
+        "tapas_all_sp.fits or transmission.fits (wavelength, trans_h2o, trans_o2, ...), or tellurics.csv",
+        _transmission,
+    ),
+    AssetKind(
+        "sky",
+        "emission of the night sky",
+        "sky/",
+        "sky_components.fits (wavelength, comp_1, ...), sky_PCs.fits, or sky_lines.csv",
+        _sky,
     ),
     AssetKind(
         "masks",

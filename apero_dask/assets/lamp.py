@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.recipes.sky_absorption import vacuum
 from apero_dask.recipes.wave_catalogue import Catalogue, read_catalogue
-
-if TYPE_CHECKING:
-    import numpy as np
 
 WAVE_NAMES = ("wave_vac_nm", "wavelength", "ll", "wave")
 STRENGTH_NAMES = ("strength", "amp", "amplitude", "intensity")
@@ -36,15 +33,6 @@ FEWEST_NEON = 5
 """A random list with two lines per nm has 1 of 13 by chance, and 5 once in a thousand."""
 FEWEST_LINES = 50
 """A solution needs lines in every order."""
-
-
-def vacuum(air: np.ndarray) -> np.ndarray:
-    """Vacuum wavelength of a wavelength in standard air, nm (Birch & Downs 1994)."""
-    import numpy as np
-
-    s = (1000.0 / np.asarray(air)) ** 2
-    index = 8.34254e-5 + 2.406147e-2 / (130.0 - s) + 1.5998e-4 / (38.9 - s)
-    return np.asarray(air * (1.0 + index))
 
 
 def converted(text: str, name: str) -> tuple[str, Catalogue, str]:

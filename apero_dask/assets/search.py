@@ -19,6 +19,10 @@ OTHER_INSTRUMENTS = ("nirps", "ilocater", "igrins", "carmenes", "harps", "espres
 """Beginnings of folders of other spectrographs in the same installation."""
 
 
+class NotNeeded(Exception):
+    """The file is known and has no place here; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A file whose content was found good."""

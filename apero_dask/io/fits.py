@@ -132,7 +132,7 @@ class FitsFile:
         Parameters
         ----------
         which
-            Number or name of the extension.
+            Number or name of the extension; 0 is the primary unit, where files of other programs have pixels.
         dtype
             Type to return, e.g. numpy.float32; None = as stored (float32 for scaled 16-bit integers, float64
             for longer ones).
@@ -211,7 +211,7 @@ class FitsFile:
 
     def _find(self, which: int | str) -> Unit | None:
         if isinstance(which, int):
-            return self.units[which] if 0 < which < len(self.units) else None
+            return self.units[which] if 0 <= which < len(self.units) else None
         return next((u for u in self.units[1:] if u.name == which.upper()), None)
 
     def _image_unit(self, which: int | str) -> Unit:

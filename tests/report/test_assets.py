@@ -16,7 +16,7 @@ def test_what_is_there_and_what_is_not(raw: Root) -> None:
         "IDENTIFIER,PP,TEL,RV\n2320031o,True,False,False\n2320032o,False,True,False\n", encoding="utf-8"
     )
     (raw.path / "assets" / "masks").mkdir(exist_ok=True)
-    (raw.path / "assets" / "masks" / "Gl699_neg.mas").write_text("1 2 3\n", encoding="utf-8")
+    (raw.path / "assets" / "masks" / "Gl699_neg.mas").write_text("1000 1000 1\n", encoding="utf-8")
     answer = raw.ask("assets", "show")
     assert answer.status == 0, answer.err
     assert "rejected      2 frames (1 for PP, 2 for TEL, 1 for RV)" in answer.out

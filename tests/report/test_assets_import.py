@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from apero_dask.assets.lamp import NEON_AIR, vacuum
 from apero_dask.cli.assets import known_names
+from apero_dask.instruments import instrument
+from apero_dask.io.fitswriter import Table, write_fits
+from apero_dask.recipes.sky_emission import read_sky
 from apero_dask.recipes.wave_catalogue import load_catalogue
+from apero_dask.recipes.wave_maps import first_guess
 from tests.report.reduction import Answer, Root
 
+MINI = instrument("SPIROU_MINI")
 DESIGN = Path(__file__).resolve().parents[3] / "shared" / "design"
 """Real lists that may lie beside the checkout; they are not part of it."""
 
@@ -156,10 +163,121 @@ def test_object_table_and_reject_list_come_with_it(tmp_path: Path) -> None:
     assert "nonsense" in shown.err
 
 
-def test_hot_pixels_are_made_not_taken(tmp_path: Path) -> None:
-    source = installation(tmp_path / "apero", {"engineering/hotpix_pp.csv": "nsig,xpix,ypix\n9,1,2\n"})
+def test_known_files_without_a_place_here_are_left(tmp_path: Path) -> None:
+    source = installation(
+        tmp_path / "apero",
+        {
+            "engineering/hotpix_pp.csv": "nsig,xpix,ypix\n9,1,2\n",
+            "telluric/trans_h2o_abso_ccf.mas": "1000.0 1000.0 0.5\n",
+        },
+    )
     answer = take(tmp_path, source)
-    assert answer.status == 1 and "assets detector" in answer.out
+    assert answer.status == 0 and len(answer.lines("left ")) == 2
+    assert "assets detector" in answer.out and "uses the whole spectrum" in answer.out
+    assert not (tmp_path / "assets").exists()
+
+
+def mask(size: int = 300, factor: float = 1.0, comment: str = "") -> str:
+    """Mask in three columns."""
+    wave = factor * np.linspace(970.0, 2400.0, size)
+    return comment + "".join(f" {w:.6f}  {w * 1.000003:.6f}  0.5\n" for w in wave)
+
+
+def mask_table(path: Path) -> bytes:
+    """Mask as a FITS table."""
+    wave = np.linspace(970.0, 2400.0, 100)
+    columns = {"ll_mask_s": wave, "ll_mask_e": wave, "w_mask": np.ones(100)}
+    write_fits(path, (), [Table("MASK", columns, {"ll_mask_s": "nm"})])
+    return path.read_bytes()
+
+
+def test_masks_are_taken_under_their_names(tmp_path: Path) -> None:
+    name = "masque_sept18_andres_trans50.mas"
+    source = installation(
+        tmp_path / "apero",
+        {
+            f"ccf_masks/{name}": mask(),
+            "ccf_masks/GL699_neg.fits": mask_table(tmp_path / "m.fits"),
+            "elsewhere/GL699_pos.fits": b"not looked at",
+            "ccf_masks/angstrom.mas": mask(factor=10.0),
+            "ccf_masks/air.mas": mask(comment="# wavelengths in air\n"),
+            "ccf_masks/visible.mas": mask(factor=0.4),
+            "ccf_masks/short.mas": "1000.0 1000.1\n",
+        },
+    )
+    before = Root(tmp_path).ask("assets", "show")
+    assert before.lines(f"until {name} is there")
+    answer = take(tmp_path, source)
+    assert answer.status == 1
+    assert {path.name for path in (tmp_path / "assets" / "masks").iterdir()} == {name, "GL699_neg.fits"}
+    assert len(answer.lines("taken ")) == 2 and len(answer.lines("refused ")) == 4
+    assert answer.lines("look like Angstrom") and answer.lines("comments speak of air")
+    assert answer.lines("lie in the orders") and answer.lines("expected three")
+    shown = Root(tmp_path).ask("assets", "show")
+    (line,) = shown.lines(f"{name}: 300 lines")
+    assert "used where a line names none" in line and f"[masks/{name} " in line
+    assert not shown.lines("until ")
+
+
+def test_a_mask_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    installation(tmp_path, {"assets/masks/mine.mas": mask(factor=10.0)})
+    shown = Root(tmp_path).ask("assets", "show")
+    assert shown.status == 2 and shown.lines("mine.mas: cannot be used: ")
+
+
+def transmission(path: Path, low: float = 900.0, step_kms: float = 0.98, *gases: str) -> bytes:
+    """Table of transmission of the whole range, as other programs have it."""
+    wave = np.exp(np.arange(np.log(low), np.log(2600.0), step_kms / 299792.458))
+    columns = {"wavelength": wave} | {f"trans_{g}": np.full(wave.size, 0.9, np.float32) for g in gases}
+    write_fits(path, (), [Table("TAPAS", columns)])
+    return path.read_bytes()
+
+
+def test_a_table_of_transmission_is_taken_and_shown(tmp_path: Path) -> None:
+    content = gzip.compress(transmission(tmp_path / "t.fits", 900.0, 0.98, "h2o", "o2"), 1)
+    source = installation(tmp_path / "apero", {"telluric/tapas_all_sp.fits.gz": content})
+    answer = take(tmp_path, source)
+    assert answer.status == 0, answer.out
+    assert (tmp_path / "assets" / "tellurics" / "tapas_all_sp.fits.gz").read_bytes() == content
+    shown = Root(tmp_path).ask("assets", "show")
+    (line,) = shown.lines("tellurics/tapas_all_sp.fits.gz ")
+    assert line.startswith("transmission  transmission of h2o, o2, 95")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((900.0, 40.0, "h2o", "o2"), "steps of up to 40"),
+        ((1200.0, 40.0, "h2o", "o2"), "the instrument needs"),
+        ((900.0, 40.0, "h2o"), "expected wavelength, trans_h2o and at least one of"),
+    ],
+    ids=["coarse", "short", "gases"],
+)
+def test_a_table_of_transmission_that_cannot_serve_is_refused(
+    tmp_path: Path, arguments: tuple[float, float, str], words: str
+) -> None:
+    content = transmission(tmp_path / "t.fits", *arguments)
+    source = installation(tmp_path / "apero", {"tapas_all_sp.fits": content})
+    answer = take(tmp_path, source)
+    assert answer.status == 1 and words in answer.out
+    assert not (tmp_path / "assets").exists()
+
+
+def test_sky_components_with_pixels_in_the_primary_unit(tmp_path: Path) -> None:
+    """Where fits.writeto puts them."""
+    wave = first_guess(MINI, "AB").image()
+    data = np.stack([wave.ravel(), np.ones(wave.size), np.zeros(wave.size)], axis=1)
+    fits.writeto(tmp_path / "s.fits", data)
+    source = installation(tmp_path / "apero", {"telluric/sky_PCs.fits": (tmp_path / "s.fits").read_bytes()})
+    answer = take(tmp_path, source)
+    assert answer.status == 0, answer.out
+    assert answer.lines("2 components, ")
+    found = read_sky(tmp_path / "assets" / "sky" / "sky_PCs.fits", (MINI.norders, MINI.nx))
+    np.testing.assert_array_equal(found.wave, wave)
+    fits.writeto(tmp_path / "s.fits", data[:-1], overwrite=True)
+    installation(tmp_path / "apero", {"telluric/sky_PCs.fits": (tmp_path / "s.fits").read_bytes()})
+    refused = take(tmp_path, tmp_path / "apero", "--force")
+    assert refused.status == 1 and "image of shape" in refused.out
 
 
 def test_a_folder_without_assets_and_no_folder(tmp_path: Path) -> None:
