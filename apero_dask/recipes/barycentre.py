@@ -56,14 +56,15 @@ def barycentric(star: Star, mjd: np.ndarray, instrument: Instrument) -> Barycent
 
     Notes
     -----
-    1 + z_B = gamma (1 + beta . rho) / (1 + z_grav), Wright & Eastman (2014), PASP 126, 838, eq. 28 without
-    the term of the star's own motion and without the Shapiro delay (below 1 mm/s): beta is the velocity
-    of the site over c, rho the direction in which the site sees the star, moved to the date on a straight
-    line in space and displaced by its parallax.  BERV is the velocity v with sqrt((1 + v/c) / (1 - v/c)) =
-    1 + z_B, so that Doppler factors multiply exactly.
+    1 + z_B = gamma (1 + beta . rho) / (1 + z_grav) * (1 + beta_s . r) / (1 + beta_s . rho), Wright & Eastman
+    (2014), PASP 126, 838, eq. 28 without the Shapiro delay (below 1 mm/s).  beta and beta_s are the
+    velocities of site and star over c, r the direction from the barycentre to the star, moved to the date on
+    a straight line in space, rho the same from the site (parallax).  BERV is the velocity v with
+    sqrt((1 + v/c) / (1 - v/c)) = 1 + z_B, so that Doppler factors multiply exactly.
 
-    The star's own motion (secular acceleration, 4.5 m/s a year for Barnard's star) belongs to the velocity
-    of the star, not of the observer: it is given apart.
+    Where eq. 28 has the direction at the epoch of the catalogue stands that of the date: the difference is
+    the secular acceleration (4.5 m/s a year for Barnard's star), which belongs to the velocity of the star.
+    It is given apart: the factor of eq. 28 is that of `berv` divided by 1 + secular / c.
     """
     import numpy as np
 
@@ -76,12 +77,14 @@ def barycentric(star: Star, mjd: np.ndarray, instrument: Instrument) -> Barycent
     rho = seen / np.linalg.norm(seen, axis=1, keepdims=True)
     beta = velocity / C_KMS
     gamma = 1.0 / np.sqrt(1.0 - np.sum(beta * beta, axis=1))
-    factor = gamma * (1.0 + np.sum(beta * rho, axis=1)) / (1.0 + redshift)
-    berv = C_KMS * (factor**2 - 1.0) / (factor**2 + 1.0)
     towards = here / np.linalg.norm(here, axis=1, keepdims=True)
+    scale = _kms_per_radian_year(star.parallax_mas)
+    own = motion * scale / C_KMS
+    factor = gamma * (1.0 + np.sum(beta * rho, axis=1)) / (1.0 + redshift)
+    factor *= (1.0 + towards @ own) / (1.0 + rho @ own)
+    berv = C_KMS * (factor**2 - 1.0) / (factor**2 + 1.0)
     bjd = tdb + np.sum(position * towards, axis=1) / C_AU_PER_DAY
     # Radial part of the straight motion at the date minus that at the epoch.
-    scale = _kms_per_radian_year(star.parallax_mas)
     secular = 1e3 * scale * (towards @ motion - start @ motion)
     return Barycentric(berv, bjd, secular)
 
@@ -133,11 +136,15 @@ def _observer(
     mjd: np.ndarray, instrument: Instrument
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Site in the barycentric frame: au [time, 3], km/s [time, 3], TDB as JD, gravitational redshift."""
+    import warnings
+
     import numpy as np
     from astropy import units as u
     from astropy.coordinates import EarthLocation, get_body_barycentric_posvel, solar_system_ephemeris
     from astropy.time import Time
     from astropy.utils import iers
+    from astropy.utils.exceptions import AstropyWarning
+    from erfa import ErfaWarning
 
     site = EarthLocation.from_geodetic(
         lon=instrument.longitude * u.deg, lat=instrument.latitude * u.deg, height=instrument.height_m * u.m
@@ -149,7 +156,11 @@ def _observer(
         iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
         solar_system_ephemeris.set("builtin"),
     )
-    with quiet[0], quiet[1], quiet[2], quiet[3]:
+    with quiet[0], quiet[1], quiet[2], quiet[3], warnings.catch_warnings():
+        # Years after the release of erfa a leap second may be unknown, at most 3 cm/s; polar motion beyond
+        # the table is worth 0.1 cm/s.
+        warnings.filterwarnings("ignore", "ERFA function .*dubious year", ErfaWarning)
+        warnings.filterwarnings("ignore", "Tried to get polar motions", AstropyWarning)
         time = Time(mjd, format="mjd", scale="utc")
         earth, earth_velocity = get_body_barycentric_posvel("earth", time)
         place, place_velocity = site.get_gcrs_posvel(time)
