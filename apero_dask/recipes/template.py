@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.recipes.options import BLAZE, FIBRE, GENERAL, WAVE
 from apero_dask.recipes.tellu_make import STAR_TYPES
+
+if TYPE_CHECKING:
+    from apero_dask.recipes.context import RecipeContext
+
+
+def obj_mk_template(ctx: RecipeContext) -> None:
+    """Combine all spectra of an object into one in the barycentric frame.
+
+    Raises
+    ------
+    DataError
+        No usable frame, one of another object, or a calibration that is not there.
+    """
+    from apero_dask.recipes.template_run import make_template
+
+    make_template(ctx)
+
 
 OBJ_MK_TEMPLATE = register(
     Recipe(
@@ -29,5 +48,6 @@ OBJ_MK_TEMPLATE = register(
         ),
         resources=Resources(memory_gb=1.0, seconds=30.0, per_input_s=1.0),
         stratum=9,
+        body=obj_mk_template,
     )
 )

@@ -1,0 +1,177 @@
+"""Products of obj_mk_template: two-dimensional and merged templates, cubes, tables of the frames."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apero_dask.recipes.merged import merge, merged_cards, wave_grid
+from apero_dask.recipes.science_input import number_of
+from apero_dask.recipes.wave_maps import wave_map
+from apero_dask.recipes.wave_products import map_cards
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apero_dask.io.fitswriter import Table
+    from apero_dask.recipes.context import RecipeContext
+    from apero_dask.recipes.template_frames import Frame
+
+MADE_WITH = (
+    ("DARK", "DARK"),
+    ("BAD", "BAD"),
+    ("BACK", "BACK"),
+    ("LOCO", "LOCO"),
+    ("BLAZE", "BLAZE"),
+    ("FLAT", "FLAT"),
+    ("SHAPEX", "SHAPX"),
+    ("SHAPEY", "SHAPY"),
+    ("SHAPEL", "SHAPL"),
+    ("THERM", "THERM"),
+    ("WAVE", "WAVE"),
+)
+"""Columns ...FILE and ...TIME of the table of frames, and the endings of CDB... and CDT... they are from."""
+MJD_EPOCH = datetime.datetime(1858, 11, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template; planes are float64[order, x]."""
+
+    wave: np.ndarray
+    """Barycentric vacuum nm."""
+    flux: np.ndarray
+    error: np.ndarray
+    scatter: np.ndarray
+    blaze: np.ndarray
+    """Mean of the normalised blazes."""
+    count: np.ndarray
+    """int64[order, x]."""
+    cubes: tuple[np.ndarray, np.ndarray]
+    """float32[frame, order, x]: frames before and after their continua were made equal."""
+    rejected: np.ndarray
+    """int64[order]."""
+    chi: np.ndarray
+    """float64[order]."""
+    coverage: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def save_products(
+    ctx: RecipeContext,
+    template: Template,
+    frames: Sequence[Frame],
+    chosen: Sequence[Frame],
+    cards: Mapping[str, Any],
+) -> None:
+    """Write template, merged templates and cubes."""
+    import numpy as np
+
+    from apero_dask.io.fitswriter import Image, Table
+
+    grid = wave_map(ctx, "WAVEM", "AB")
+    named = ctx.calibration("WAVEM", "AB")
+    name = named.path.name if named is not None and named.path is not None else "shipped first guess"
+    time = named.calibration.time if named is not None else 0.0
+    header = {
+        **cards,
+        **map_cards(grid, ctx.instrument, name[-60:], time, "WAVEM"),
+        # A template belongs to no date: what the header of its first frame says about one is taken back.
+        "BERV": (0.0, "[km/s] the template is in the barycentric frame"),
+        "MTPFRAME": ("barycentric", "wavelengths: observed ones times doppler(BERV)"),
+    }
+    table = frame_table(ctx, frames)
+    berv, anti, cover = template.coverage
+    coverage = Table(
+        "BERV_TABLE", {"BERV": berv, "ANTICOVERAGE": anti, "COVERAGE": cover}, units={"BERV": "km/s"}
+    )
+    orders = Table(
+        "COMBINE_TABLE",
+        {
+            "ORDER": np.arange(template.chi.size),
+            "ECHELLE": np.asarray(ctx.instrument.echelle, np.int64),
+            "REJECTED": template.rejected,
+            "CHI": template.chi,
+        },
+    )
+    first = chosen[0].file
+    ctx.save(
+        "TEMPLATE",
+        Image("TEMPLATE", template.flux),
+        Image("ERROR", template.error),
+        Image("RMS", template.scatter),
+        Image("N_VALID", template.count.astype(np.int32)),
+        table,
+        coverage,
+        orders,
+        fibre="AB",
+        header=header,
+        inherit=first,
+    )
+    for kind, step in (("TEMPLATE_W", "wave"), ("TEMPLATE_V", "velocity")):
+        merged = merged_template(template, step)
+        ctx.save(kind, merged, table, fibre="AB", header={**header, **merged_cards(step)}, inherit=first)
+    for kind, cube in zip(("BIGCUBE0", "BIGCUBE"), template.cubes, strict=True):
+        ctx.save(kind, Image(kind, cube), table, fibre="AB", header=header, inherit=first)
+
+
+def merged_template(template: Template, step: str) -> Table:
+    """Orders merged into one spectrum; ``step`` as in :func:`apero_dask.recipes.merged.wave_grid`."""
+    import numpy as np
+
+    from apero_dask.io.fitswriter import Table
+
+    points = wave_grid(step)
+    blaze = template.blaze
+    noise = np.square(template.error * blaze)
+    flux = merge(template.flux * blaze, noise, blaze, template.wave, points)
+
+    def along(plane: np.ndarray) -> np.ndarray:
+        return merge(plane * blaze, noise, blaze, template.wave, points).flux
+
+    number = np.nan_to_num(along(template.count.astype(np.float64)))
+    columns = {
+        "wavelength": flux.wavelength,
+        "flux": flux.flux,
+        "eflux": flux.error,
+        "rms": along(template.scatter),
+        "n_valid": np.clip(np.rint(number), 0, None).astype(np.int32),
+    }
+    return Table("TEMPLATE_S1D", columns, units={"wavelength": "nm"})
+
+
+def frame_table(ctx: RecipeContext, frames: Sequence[Frame]) -> Table:
+    """TEMPLATE_TABLE: a row for every spectrum of the object, used or not."""
+    from apero_dask.io.fitswriter import Table
+
+    rows: dict[str, list[Any]] = {
+        "RowNum": list(range(len(frames))),
+        "Filename": [frame.file.name for frame in frames],
+        "OBJNAME": [_text(frame, "DRSOBJN") for frame in frames],
+        "BERV": [frame.berv for frame in frames],
+        "BJD": [_number(frame, "BJD") for frame in frames],
+        "BERVMAX": [_number(frame, "BERVMAX") for frame in frames],
+        f"SNR{ctx.instrument.snr_telluric}": [frame.snr for frame in frames],
+        "MidObsHuman": [
+            (MJD_EPOCH + datetime.timedelta(days=frame.mjd)).isoformat(timespec="seconds") for frame in frames
+        ],
+        "MidObsMJD": [frame.mjd for frame in frames],
+        "VERSION": [_text(frame, "VERSION") for frame in frames],
+        "DRS_Date": [_text(frame, "DRSVDATE") for frame in frames],
+    }
+    for column, ending in MADE_WITH:
+        rows[f"{column}FILE"] = [_text(frame, f"CDB{ending}") for frame in frames]
+        rows[f"{column}TIME"] = [_number(frame, f"CDT{ending}") for frame in frames]
+    rows["TEMPLATE_BIN"] = [0] * len(frames)
+    rows["USED"] = [int(frame.used) for frame in frames]
+    return Table("TEMPLATE_TABLE", rows, units={"BERV": "km/s", "BJD": "d", "BERVMAX": "km/s"})
+
+
+def _text(frame: Frame, keyword: str) -> str:
+    return str(frame.file.values.get(keyword, "")).strip() or "-"
+
+
+def _number(frame: Frame, keyword: str) -> float:
+    value = number_of(frame.file, keyword)
+    return float("nan") if value is None else value
