@@ -26,7 +26,6 @@ from apero_dask.deploy.site import ClusterSettings
 from apero_dask.deploy.sizing import JobSize
 from apero_dask.engine.dask_backend import MEMORY, SETTINGS, THREADS
 from apero_dask.engine.worker import THREAD_VARIABLES
-from apero_dask.engine.worker_process import CODE_VARIABLE
 
 LOGGER = logging.getLogger("apero_dask.deploy")
 FIRST_DELAY_S = 1.0
@@ -157,8 +156,14 @@ def prologue(kind: str, settings: ClusterSettings, size: JobSize, code: str) -> 
     if settings.scratch:
         lines.append(f"mkdir -p {quoted(settings.scratch)}")
     if code:
-        lines.append(f"export {CODE_VARIABLE}={code}")
+        # A worker with other code would write products that look like those of this driver.
+        lines.append(f"{interpreter(settings)} -m apero_dask.engine.worker_process {code} || exit 1")
     return lines
+
+
+def interpreter(settings: ClusterSettings) -> str:
+    """Python of the worker jobs, as a word for the shell."""
+    return shlex.quote(settings.python or sys.executable)
 
 
 def directives(kind: str, settings: ClusterSettings, logs: Path) -> list[str]:
@@ -221,7 +226,7 @@ def build_cluster(
         "processes": 1,
         "cores": 1,
         "memory": f"{size.memory_mb}MB",
-        "python": shlex.quote(settings.python or sys.executable),
+        "python": interpreter(settings),
         "local_directory": quoted(settings.scratch) if settings.scratch else None,
         "death_timeout": DEATH_TIMEOUT_S,
         "nanny": True,

@@ -54,13 +54,13 @@ class Keeper:
         submission: Submission,
         living: Living,
         logs: Path,
-        queue_s: float = QUEUE_S,
+        queue_s: float | None = None,
     ) -> None:
         self._cluster = cluster
         self._submission = submission
         self._living = living
         self._logs = logs
-        self._queue_s = queue_s
+        self._queue_s = QUEUE_S if queue_s is None else queue_s
         self._came: dict[str, str] = {}
         """Last job of each worker name that came up."""
         self._doubtful: set[str] = set()

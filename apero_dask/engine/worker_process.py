@@ -1,24 +1,16 @@
-"""Set-up of a worker process; dask calls :func:`dask_setup` in every worker it starts."""
+"""Set-up of a worker process; dask calls :func:`dask_setup` in every worker it starts.
+
+``python -m apero_dask.engine.worker_process DIGEST`` ends with status 1, and says why, if another code
+than that of the digest is installed; a worker job asks before it starts its worker.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
 import threading
 from pathlib import Path
-
-CODE_VARIABLE = "APERO_CODE"
-"""Environment variable with the digest of the driver's code."""
-
-
-class OtherCodeError(SystemExit):
-    """This worker would compute with other code than the driver plans with; it must not start.
-
-    dask passes over an ordinary exception at this place.
-    """
-
 
 COMPUTING = ("core", "engine", "instruments", "io", "recipes", "tables")
 """Packages of apero_dask whose files take part in what a worker computes."""
@@ -46,18 +38,23 @@ def dask_setup(worker: object) -> None:
     """Leave Ctrl-C to the driver: a terminal sends it to the workers too, and they would die of it.
 
     Workers that live in a thread of another process have no signals of their own.
-
-    Raises
-    ------
-    OtherCodeError
-        The driver's code, named by the environment, is not what is installed here.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wanted = os.environ.get(CODE_VARIABLE, "")
-    if wanted and installed_code() != wanted:
-        place = Path(__file__).resolve().parents[1]
-        raise OtherCodeError(
-            f"apero_dask in {place} on {socket.gethostname()} (Python {sys.version.split()[0]}) is not the "
-            "code that the driver runs; use one installation that all nodes share, or the same version there"
-        )
+
+
+def check_code(wanted: str) -> int:
+    """Status 0 if this installation is the code of a digest (:func:`installed_code`), else 1, and why."""
+    if installed_code() == wanted:
+        return 0
+    place = Path(__file__).resolve().parents[1]
+    print(
+        f"apero_dask in {place} on {socket.gethostname()} (Python {sys.version.split()[0]}) is not the code "
+        "that the driver runs; use one installation that all nodes share, or the same version there",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(check_code(sys.argv[1]))

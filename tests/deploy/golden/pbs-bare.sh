@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+
+#PBS -N apero-20260101T000000-1
+#PBS -l select=1:ncpus=1:mem=2000mb
+#PBS -l walltime=01:00:00
+#PBS -r n
+#PBS -j oe
+#PBS -o "/at work/jobs/"
+cd '/at work'
+export PYTHONPATH=/sources:/more
+export OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+export MKL_NUM_THREADS=1
+export NUMEXPR_NUM_THREADS=1
+export NUMBA_NUM_THREADS=1
+export DASK_DISTRIBUTED__WORKER__PRELOAD='['"'"'apero_dask.engine.worker_process'"'"']'
+export DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False
+export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False
+export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False
+/opt/python -m apero_dask.engine.worker_process c0de || exit 1
+/opt/python -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --host 127.0.0.1 --no-dashboard --resources 'memory_mb=1300 threads=1'
