@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test test-slow lint types bench clean
+.PHONY: help demo test test-slow accuracy lint types bench clean
 
 help:
 	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  full-size and long checks"
+	@echo "make accuracy   reduce a full-size night and compare it with its truth (an hour; NIGHT=, RAW=)"
 	@echo "make lint types check style and types"
 	@echo "make bench      benchmarks of planner, index, simulator and kernels"
 
@@ -30,6 +31,11 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
+# Full-size night below NIGHT; with RAW= the frames of an earlier simulation are taken (hard links).
+NIGHT ?= accuracy
+accuracy: $(STAMP)
+	$(BIN)/python -m tests.accuracy $(NIGHT) $(if $(RAW),--raw $(RAW)) --table $(NIGHT).md
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +50,4 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_kernels.py
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo accuracy accuracy.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

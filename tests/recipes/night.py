@@ -12,11 +12,13 @@ import pytest
 
 from apero_dask.simulator.detector import StaticDetector
 from apero_dask.simulator.expose import RawFrame, expose
-from apero_dask.simulator.ramp import step_response
 from apero_dask.simulator.spec import FrameSpec
 from apero_dask.simulator.tables import load_instrument
+from tests.accuracy import detector as measure
+from tests.accuracy.detector import hit_charge, raw_orientation, spread
 from tests.recipes.runs import MINI, Bench, DetectorConfig
 
+__all__ = ["hit_charge", "raw_orientation", "spread"]
 SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3)))
 """One seed by default; the slow tests repeat every figure with two more."""
 QUIET = DetectorConfig(slip_probability=0.0)
@@ -64,15 +66,9 @@ def archive(seed: int) -> Archive:
     return Archive(bench, tested, frame, tuple(rest), tuple(flats), frame.static)
 
 
-def raw_orientation(pp: np.ndarray) -> np.ndarray:
-    """Raw orientation of a preprocessed plane, by numpy."""
-    return np.rot90(pp, 1)
-
-
 def cal_orientation(raw: np.ndarray) -> np.ndarray:
     """Calibrated frame of a raw plane, element by element as it is defined."""
-    y, x = np.meshgrid(np.arange(MINI.ny), np.arange(MINI.nx), indexing="ij")
-    return raw[x + MINI.x0, MINI.raw_columns - 1 - (y + MINI.y0)]
+    return measure.cal_orientation(raw, MINI)
 
 
 def pp_names(specs: list[FrameSpec] | tuple[FrameSpec, ...]) -> list[str]:
@@ -82,22 +78,7 @@ def pp_names(specs: list[FrameSpec] | tuple[FrameSpec, ...]) -> list[str]:
 
 def expected_slope(frame: RawFrame) -> np.ndarray:
     """Noise-free slope in ADU/s."""
-    return frame.expected / MINI.gain
-
-
-def hit_charge(frame: RawFrame) -> np.ndarray:
-    """Charge of cosmic hits, e-, raw orientation."""
-    charge = np.zeros(frame.slope.shape)
-    np.add.at(charge, (frame.hits.row, frame.hits.column), frame.hits.charge)
-    return charge
-
-
-def hit_slope(frame: RawFrame, spec: FrameSpec) -> np.ndarray:
-    """Change of the slope by cosmic hits, e-/s."""
-    response = step_response(frame.hits.time, spec.nreads, MINI.frame_time_s)
-    change = np.zeros(frame.slope.shape)
-    np.add.at(change, (frame.hits.row, frame.hits.column), frame.hits.charge * response.slope)
-    return change
+    return measure.expected_slope(frame, MINI)
 
 
 def even_light(bench: Bench, specs: list[FrameSpec]) -> list[Path]:
@@ -109,9 +90,3 @@ def even_light(bench: Bench, specs: list[FrameSpec]) -> list[Path]:
         bench.write(spec, frame.planes)
         paths.append(bench.root / "raw" / spec.obs_dir / f"{spec.identifier}.fits")
     return paths
-
-
-def spread(values: np.ndarray) -> float:
-    """Half the distance of the 15.87th and 84.13th percentiles of what is finite."""
-    low, high = np.nanpercentile(values, [15.8655, 84.1345])
-    return float(0.5 * (high - low))

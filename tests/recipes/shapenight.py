@@ -15,6 +15,7 @@ from apero_dask.io.fitswriter import Image, Table, write_fits
 from apero_dask.recipes.context import RecipeResult
 from apero_dask.simulator.paint import PhotonTruth
 from apero_dask.simulator.spec import Affine, FrameSpec
+from tests.accuracy import geometry as measure
 from tests.recipes.calnight import CalNight, calnight, chosen
 from tests.recipes.night import pp_names
 from tests.recipes.runs import MINI
@@ -138,68 +139,10 @@ def reduce_night(seed: int, specs: Sequence[FrameSpec]) -> tuple[RecipeResult, F
 
 
 def frame_error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Errors of the displacement along x and y on a grid over the frame, px, (2, point)."""
-    grid = np.stack(np.meshgrid(np.linspace(0, MINI.nx, 9), np.linspace(0, MINI.ny, 9)), axis=-1).reshape(
-        -1, 2
-    )
-    e = np.asarray(found) - np.asarray(true)
-    return e[:2, None] + e[2:].reshape(2, 2) @ grid.T
-
-
-def relative(affine: Affine, reference: Affine) -> np.ndarray:
-    """Motion of the light from one epoch to another, float64[6]."""
-    m, r = (np.array([[a.a, a.b], [a.c, a.d]]) for a in (affine, reference))
-    turned = m @ np.linalg.inv(r)
-    shift = np.array([affine.dx, affine.dy]) - turned @ [reference.dx, reference.dy]
-    return np.array([*shift, *turned.ravel()])
+    return measure.frame_error(found, true, MINI)
 
 
 def true_displacement(
     truth: PhotonTruth, dymap: np.ndarray, beyond: float = 0.0, least_blaze: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Displacement along x of the light on every row of the straightened frame that lies in a slit image.
-
-    Parameters
-    ----------
-    beyond
-        px above and below the lit height that are wanted as well.
-    least_blaze
-        Columns with less are left out.
-
-    Returns
-    -------
-    rows : int[row]
-    order : int[row]
-    displacement : float64[row, x], px
-        Against the mean wavelength of A and B at the trace; NaN outside the frame and the blaze.
-
-    Notes
-    -----
-    On a pixel several slices mix, each a Gaussian seen through the pixel: what counts is their mean offset.
-    """
-    wave = truth.wave_nm[:2].mean(axis=0)
-    slope = np.gradient(wave, axis=1)
-    sigma = np.hypot(truth.slice_sigma_px, 1 / np.sqrt(12))
-    middle = MINI.nx // 2
-    rows, orders, found = [], [], []
-    for f in range(3):
-        for o in range(MINI.norders):
-            # The lit height: slices at +-1.5 of their distance and one standard deviation beyond.
-            half = np.abs(truth.slice_height_px[f, o, :, middle]).max() + sigma + beyond
-            centre = truth.trace_px[f, o, middle]
-            for y in range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1):
-                row = y + dymap[y].astype(float)
-                height = row - truth.trace_px[f, o]
-                weight = truth.slice_fraction[0 if f < 2 else 1, o] * np.exp(
-                    -0.5 * ((height - truth.slice_height_px[f, o]) / sigma) ** 2
-                )
-                offset = (weight * truth.slice_offset_px[o][:, None]).sum(axis=0) / weight.sum(axis=0)
-                here = truth.tan_tilt[f, o] * height + offset
-                between = (wave[o] - truth.wave_nm[f, o]) / slope[o]
-                here = here + between
-                seen = (row > 3) & (row < MINI.ny - 4) & (truth.blaze[f, o] > least_blaze)
-                here[~seen] = np.nan
-                rows.append(y)
-                orders.append(o)
-                found.append(np.where(seen, here, np.nan))
-    return np.array(rows), np.array(orders), np.array(found)
+    return measure.true_displacement(truth, dymap, MINI, beyond, least_blaze)

@@ -7,11 +7,11 @@ from functools import lru_cache
 import apero_kernels.halo as kernels
 import numpy as np
 import pytest
-from scipy.ndimage import maximum_filter1d
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes import calibrated as subject
 from apero_dask.recipes.calibrated import Calibrated, calibrated
+from tests.accuracy.light import background_residual
 from tests.recipes.calnight import calnight
 from tests.recipes.night import cal_orientation
 from tests.recipes.runs import MINI
@@ -45,15 +45,7 @@ def sound() -> np.ndarray:
 
 def residual(found: np.ndarray, dprtype: str) -> tuple[float, float]:
     """Mean over the bright part of the frame, between and inside the orders, over the local order flux."""
-    direct = light(dprtype)
-    local = maximum_filter1d(direct, 61, axis=0)
-    bright = sound() & np.isfinite(found) & (local > 0.2 * np.percentile(local, 90))
-    between, inside = bright & (direct < 1e-3 * local), bright & (direct > 0.5 * local)
-    difference = found - direct
-    return (
-        float(difference[between].mean() / local[between].mean()),
-        float(difference[inside].mean() / local[inside].mean()),
-    )
+    return background_residual(found, light(dprtype), sound())
 
 
 @pytest.mark.parametrize("dprtype", FRAMES)

@@ -19,6 +19,7 @@ from apero_dask.recipes import imagecal, leak, leak_light, merged
 from apero_dask.recipes.context import RecipeContext, RecipeResult, run_recipe
 from apero_dask.recipes.spectrum import Spectrum, extract_fibre
 from apero_dask.recipes.straight import straighten
+from tests.accuracy.light import line_amplitude
 from tests.recipes.runs import MINI
 from tests.recipes.truthcal import truth_night
 
@@ -50,17 +51,6 @@ def kernel(seed: int, fibre: str, leaks: bool = True) -> leak_light.LeakKernel:
     return leak_light.fit_leak([x.e2dsff for x in s[fibre]], [x.variance_ff for x in s[fibre]], combs)
 
 
-def amplitude(values: np.ndarray, pattern: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Least-squares amplitude of the line-structured part of a pattern over all orders, and its error."""
-    top = bottom = 0.0
-    for v, p, w in zip(values, pattern, np.nan_to_num(weight), strict=True):
-        good = (np.isfinite(v) & (w > 0)).astype(float)
-        lines = leak_light.line_part(p, good)
-        top += (w * good * lines * leak_light.line_part(np.nan_to_num(v), good)).sum()
-        bottom += (w * good * lines * lines).sum()
-    return top / bottom, 1 / np.sqrt(bottom)
-
-
 @pytest.mark.parametrize("seed", ALL_SEEDS)
 def test_residual_of_the_subtraction(seed: int) -> None:
     """Target of the project: line-structured residual below 2 per cent of the leak, plus two formal errors of
@@ -85,10 +75,10 @@ def test_residual_of_the_subtraction(seed: int) -> None:
         )
         added = with_leak - without
         taken = kernel(seed, fibre).light(comb)
-        left, _ = amplitude(added - taken, np.nan_to_num(added), 1 / star.variance)
+        left, _ = line_amplitude(added - taken, np.nan_to_num(added), 1 / star.variance)
         dark = sum(1 / s.variance for s in spectra(seed)[fibre])
         scale = np.nanmax(spectra(seed)["C"][0].e2ds) / comb.max()
-        _, formal = amplitude(added, np.nan_to_num(added) * scale, dark)
+        _, formal = line_amplitude(added, np.nan_to_num(added) * scale, dark)
         print(
             f"seed {seed} {fibre}: residual {100 * left:.2f} % of the leak, formal error {100 * formal:.2f} %"
         )
@@ -114,9 +104,9 @@ def test_the_leak_is_missed_without_it() -> None:
     """The leak of the brightest orders is above the noise of a sum over an order before the correction."""
     s = spectra(1)
     painted = truth_night(1).spectrum(truth_night(1).truth(truth_night(1).specs("DARK_FP")[0]), "B", "leak")
-    before, error = amplitude(s["B"][0].e2dsff, painted, 1 / s["B"][0].variance)
+    before, error = line_amplitude(s["B"][0].e2dsff, painted, 1 / s["B"][0].variance)
     light = kernel(1, "B").light(leak_light.without_holes(s["C"][0].e2dsff))
-    after, _ = amplitude(s["B"][0].e2dsff - light, painted, 1 / s["B"][0].variance)
+    after, _ = line_amplitude(s["B"][0].e2dsff - light, painted, 1 / s["B"][0].variance)
     assert before == pytest.approx(1.0, abs=4 * error) and before > 10 * error
     assert abs(after) < 4 * error
 

@@ -19,6 +19,7 @@ from apero_dask.recipes.traces import series_of, traces
 from apero_dask.simulator.epochs import EpochConfig
 from apero_dask.simulator.paint import PhotonTruth, paint
 from apero_dask.simulator.spec import Affine
+from tests.accuracy.geometry import rms, trace_errors, true_heights
 from tests.recipes.calnight import LOC_KINDS, CalNight, calnight
 from tests.recipes.runs import MINI
 
@@ -44,30 +45,7 @@ def truth(group: str, seed: int = 1) -> PhotonTruth:
 
 
 def errors(centres: np.ndarray, true: PhotonTruth, fibre: str) -> list[np.ndarray]:
-    """Position minus truth where the blaze is above 0.1, by order."""
-    f = FIBRES.index(fibre)
-    lit = true.blaze[f] > 0.1
-    difference = chebyshev.chebval(2.0 * X / MINI.nx - 1, centres.T) - true.trace_px[f]
-    return [difference[o][lit[o]] for o in range(MINI.norders)]
-
-
-def rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
-
-
-def true_widths(true: PhotonTruth, fibre: str) -> np.ndarray:
-    """Distance of the outer points at a quarter of the peak of the outer slices, [order, x].
-
-    By looking at one slice after the other, integrated over pixels, on a fine grid of places.
-    """
-    f = FIBRES.index(fibre)
-    u = np.arange(0.0, 6.0, 0.001)
-    from scipy.special import ndtr
-
-    one = ndtr((u + 0.5) / true.slice_sigma_px) - ndtr((u - 0.5) / true.slice_sigma_px)
-    reach = u[np.argmax(one < 0.25 * one[0])]
-    heights = true.slice_height_px[f]
-    return heights[:, -1] - heights[:, 0] + 2 * reach
+    return trace_errors(centres, true, fibre, MINI)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -93,7 +71,7 @@ def check_accuracy(group: str, seed: int) -> None:
             2.0 * X / MINI.nx - 1, series_of(file.table("WIDTHS"), fibre, MINI.norders, "").T
         )
         lit = true.blaze[FIBRES.index(fibre)] > 0.1
-        relative = (widths / true_widths(true, fibre) - 1)[lit]
+        relative = (widths / true_heights(true, fibre) - 1)[lit]
         print(
             f"seed {seed} {fibre}: {rms(np.concatenate(wrong)):.4f} px, worst order {worst:.4f}, "
             f"widths {rms(relative):.4f}"

@@ -11,19 +11,18 @@ import apero_kernels.rownoise as rownoise
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy import ndimage
 
 from apero_dask.core.errors import DataError
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes import rawramp
 from apero_dask.simulator.ramp import slope_variance
+from tests.accuracy import detector as measure
 from tests.recipes.night import (
     QUIET,
     SEEDS,
     archive,
     expected_slope,
     hit_charge,
-    hit_slope,
     raw_orientation,
     spread,
 )
@@ -41,11 +40,11 @@ def preprocessed(bench: Bench, spec) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 def row_noise(image: np.ndarray) -> float:
     """Rms of the row medians: the noise that is common to a row."""
-    return float(np.nanmedian(image[BORDER:-BORDER], axis=1).std())
+    return measure.row_noise(image, MINI)
 
 
 def amplifier_levels(image: np.ndarray) -> np.ndarray:
-    return np.array([np.nanmedian(image[:, a * WIDTH : (a + 1) * WIDTH]) for a in range(MINI.amplifiers)])
+    return measure.amplifier_levels(image, MINI)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -171,25 +170,9 @@ def test_large_offsets_and_drifts_are_removed(tmp_path: Path) -> None:
     assert parity.std() < 0.003
 
 
-def slope_noise(frame, spec) -> np.ndarray:
-    """Noise of the slope in e-/s: read noise and the photons of dark and light, no hits."""
-    return np.sqrt(
-        slope_variance(frame.expected, np.maximum(frame.count, 2), MINI.frame_time_s, MINI.read_noise_e)
-    )
-
-
 def found_hits(frame, spec, mask: np.ndarray) -> tuple[float, float, int]:
-    """Completeness for hits that change the slope by more than ten sigma, share of false flags, hits.
-
-    Ten sigma of the slope of that very pixel, photon noise of its light included; ramps cut by saturation
-    are left out, they are marked as such.  A flag is false where no hit left a charge.  A pixel beside a hit
-    receives 0.6 per cent of it by capacitive coupling and counts as neither.
-    """
-    flagged = (mask & 19) > 0
-    charge = hit_charge(frame)
-    strong = (hit_slope(frame, spec) > 10 * slope_noise(frame, spec)) & (frame.count == spec.nreads)
-    clean = ~ndimage.binary_dilation(charge > 0, np.ones((3, 3)))
-    return float(flagged[strong].mean()), float(flagged[clean].mean()), int(strong.sum())
+    """Completeness for hits that change the slope by more than ten sigma, share of false flags, hits."""
+    return measure.found_hits(frame, spec, mask, MINI)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

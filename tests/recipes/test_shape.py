@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from apero_kernels.resample import IDENTITY, resample
 from astropy.io import fits
-from scipy.optimize import curve_fit
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes import shape_reference, shape_tilt
 from apero_dask.recipes.calibrated import calibrated
 from apero_dask.simulator.spec import Affine
+from tests.accuracy import geometry as measure
 from tests.recipes.calnight import calnight
 from tests.recipes.night import pp_names
 from tests.recipes.runs import MINI
@@ -26,7 +26,6 @@ from tests.recipes.shapenight import (
     master,
     reduce_master,
     reduce_night,
-    relative,
     true_displacement,
 )
 
@@ -59,7 +58,7 @@ def test_thermal_cycle_is_found(seed: int) -> None:
     """
     specs = cycle_frames(seed)
     result, file = reduce_night(seed, specs)
-    errors = frame_error(file.image(1)[0], relative(specs[1].affine, reference_epoch(seed)))
+    errors = frame_error(file.image(1)[0], measure.relative_motion(specs[1].affine, reference_epoch(seed)))
     print(f"seed {seed}: rms {rms(errors)} px, largest {np.abs(errors).max(axis=1)} px")
     assert result.passed
     assert (rms(errors) < 2e-3).all()
@@ -91,7 +90,7 @@ def test_small_motions(first: int, affine: Affine, limit: float) -> None:
     """
     specs = drifted(calnight(1), affine, 1, first)
     _, file = reduce_night(1, specs)
-    errors = frame_error(file.image(1)[0], relative(affine, reference_epoch(1)))
+    errors = frame_error(file.image(1)[0], measure.relative_motion(affine, reference_epoch(1)))
     print(affine, "rms", rms(errors))
     assert (rms(errors) < limit).all()
 
@@ -181,41 +180,15 @@ def test_orders_are_straight(seed: int) -> None:
         assert found < limit
 
 
-def gaussian_width(spectrum: np.ndarray, centre: float) -> float:
-    """Standard deviation of a Gaussian on a constant through a line, px; NaN if there is a hole."""
-
-    def line(x: np.ndarray, height: float, x0: float, sigma: float, level: float) -> np.ndarray:
-        return height * np.exp(-0.5 * ((x - x0) / sigma) ** 2) + level
-
-    x = np.arange(round(centre) - 4, round(centre) + 5)
-    part = spectrum[x]
-    if not np.isfinite(part).all():
-        return np.nan
-    start = (np.ptp(part), centre, 1.0, part.min())
-    return float(abs(curve_fit(line, x, part, start, maxfev=2000)[0][2]))
-
-
 def lamp_widths(seed: int, dxmap: np.ndarray | None) -> np.ndarray:
     """FWHM of isolated lamp lines after straightening and summing the rows of A, over that painted."""
     night = calnight(seed)
     truth = night.truth(night.frames("HCONE_HCONE", 2)[0])
     straight = np.empty((MINI.ny, MINI.nx), np.float32)
     resample(lamp_image(seed), IDENTITY, straight, dxmap=dxmap, dymap=product(seed, "SHAPEY"))
-    ratios = []
-    lamp = truth.lamp
-    for o, echelle in enumerate(truth.echelle):
-        own = lamp[(lamp["fibre"] == "A") & (lamp["echelle"] == echelle)]
-        strong = own[(own["electrons"] > 2e4) & ~own["blended"] & ~own["saturated"]]
-        row = round(truth.trace_px[0, o, MINI.nx // 2])
-        seen = straight[row - 8 : row + 9].astype(float).sum(axis=0)
-        painted = sum(values[0, o] for values in truth.spectra.values())
-        for x in strong["x_px"]:
-            near = (np.abs(own["x_px"] - x) < 9) & (own["x_px"] != x)
-            height = own["electrons"][own["x_px"] == x][0]
-            if not (own["electrons"][near] > 0.002 * height).any() and 8 < x < MINI.nx - 9:
-                ratios.append(gaussian_width(seen, x) / gaussian_width(painted, x))
-    found = np.array(ratios)
-    return found[np.isfinite(found)]
+    rows = [round(trace[MINI.nx // 2]) for trace in truth.trace_px[0]]
+    spectra = [straight[row - 8 : row + 9].astype(float).sum(axis=0) for row in rows]
+    return measure.lamp_widths(truth, "A", spectra, None, MINI)
 
 
 @lru_cache
@@ -262,7 +235,7 @@ def test_table_of_frames_and_header() -> None:
         assert list(table["FILENAME"]) == [name.split("/")[-1] for name in names]
         assert list(table["GROUPID"]) == [1, 1, 1, 2, 2, 2] and not table["STATUS"].any()
         found = np.array([table[f"SHAPE_{k}"][4] for k in AFFINE])
-        assert (rms(frame_error(found, relative(CYCLE, reference_epoch(1)))) < 2e-3).all()
+        assert (rms(frame_error(found, measure.relative_motion(CYCLE, reference_epoch(1)))) < 2e-3).all()
         image = file.image(1)
         assert image.dtype == np.float32 and image.shape == (MINI.ny, MINI.nx)
         with fits.open(file.path, checksum=True) as units:
