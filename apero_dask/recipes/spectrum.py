@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 COSMIC_CUT = 10.0
 """A pixel that is off the profile by more sigma (optimal) or median residuals (two-step) is left out."""
+PROFILE_ERROR = 0.02
+"""Relative error of the profile in that sigma: by more than their noise, pixels differ in response, and rows
+on the flanks of bright narrow lines."""
 CENTRE_COLUMNS = 100
 """Columns in mid-order over which the S/N of an order is averaged."""
 TWO_STEP_ROWS = 10
@@ -127,7 +130,8 @@ def extract_fibre(
     if method == "optimal":
         rejected = extract.optimal(
             straight.image, straight.base, profile, place.first, place.height, flux, variance,
-            photon=straight.photon, cut=COSMIC_CUT if cosmics else 0.0, weights=weights,
+            photon=straight.photon, cut=COSMIC_CUT if cosmics else 0.0, profile_error=PROFILE_ERROR,
+            weights=weights,
         )  # fmt: skip
     else:
         below, above = WINDOWS[fibre]

@@ -23,6 +23,8 @@ from apero_dask.recipes.wave_solution import LampSpectra, Solution, solve_night,
 if TYPE_CHECKING:
     import numpy as np
 
+    from apero_dask.recipes.spectrum import Spectrum
+
 LAMPS = (("hcfiles", "hc1"), ("fpfiles", "fp"))
 MOST_SCATTER = 3.0
 FEWEST_LINES = 50
@@ -124,9 +126,10 @@ def lamp_spectra(ctx: RecipeContext) -> tuple[dict[str, LampSpectra], dict[str, 
         del frame
         for fibre in ctx.instrument.fibres:
             spectrum = extract_fibre(ctx, straight, fibre)
+            noise = line_variances(ctx, spectrum)
             spectrum, thermal = remove_thermal(ctx, spectrum, exposure, seen)
             planes.setdefault(fibre, {})[seen] = filled(
-                (spectrum.e2ds, spectrum.variance), (spectrum.e2dsff, spectrum.variance_ff)
+                (spectrum.e2ds, noise[0]), (spectrum.e2dsff, noise[1])
             )
             if seen == LAMPS[0][1]:
                 cards[fibre] = {
@@ -136,6 +139,35 @@ def lamp_spectra(ctx: RecipeContext) -> tuple[dict[str, LampSpectra], dict[str, 
                     **thermal,
                 }
     return {fibre: LampSpectra(*p["fp"], *p["hc1"]) for fibre, p in planes.items()}, cards
+
+
+def line_variances(ctx: RecipeContext, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Variances that tell the errors of lines, without and with flat, float64[order, x], electrons^2.
+
+    An interpolated column has less noise than one of the detector because neighbours share it; a line is
+    wider than what they share, and its place is as uncertain as on the detector.  To that comes the noise of
+    the flat, which is as large as that of a Fabry-Perot frame where the lamps are alike.
+
+    Raises
+    ------
+    DataError
+        See :func:`apero_dask.recipes.order_windows.geometry`.
+    """
+    import numpy as np
+
+    from apero_dask.recipes.order_windows import geometry
+
+    shared = geometry(ctx, spectrum.fibre).noise
+    plain, corrected = spectrum.variance / shared, spectrum.variance_ff / shared
+    chosen = ctx.calibration("FLAT", spectrum.fibre)
+    if spectrum.flat is None or chosen is None or chosen.path is None:
+        return plain, corrected
+    # Flats of other programs come without errors.
+    path = chosen.path
+    if ctx.cached(f"{chosen.key} has errors", lambda: ctx.open(path).has("VARIANCE")):
+        noise = ctx.calibration_image("FLAT", spectrum.fibre, "VARIANCE")
+        corrected = corrected + np.square(spectrum.e2dsff / spectrum.flat) * noise / shared
+    return plain, corrected
 
 
 def filled(

@@ -52,7 +52,9 @@ def _load(image, profile, first, height, x0, width, data, shape, weight):
 
 
 @kernel
-def _optimal(image, var, profile, photon, first, height, passes, cut, flux, flux_var, kept, weights_out):
+def _optimal(
+    image, var, profile, photon, first, height, passes, cut, slack, flux, flux_var, kept, weights_out
+):
     columns = image.shape[1]
     rows = image.shape[0]
     data = np.empty((height, _CHUNK))
@@ -94,7 +96,7 @@ def _optimal(image, var, profile, photon, first, height, passes, cut, flux, flux
                     for lane in range(_CHUNK):
                         model = f[lane] * shape[j, lane]
                         r = data[j, lane] - model
-                        v = base[j, lane] + photon * max(model, 0.0)
+                        v = base[j, lane] + photon * max(model, 0.0) + slack * slack * model * model
                         square = weight[j, lane] * r * r / v
                         larger = square > worst[lane]
                         worst[lane] = square if larger else worst[lane]
@@ -344,6 +346,7 @@ def optimal(
     photon: float,
     passes: int = 3,
     cut: float = 10.0,
+    profile_error: float = 0.0,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Extract orders by weighting each pixel with profile over variance.
@@ -370,6 +373,9 @@ def optimal(
     cut : float
         The worst pixel of a column is rejected in each pass if it is off by more than `cut` sigma; 0 = keep
         all.
+    profile_error : float
+        Relative error of the profile: added to the sigma of the rejection, not to the weights.  Bright
+        lines of high S/N would otherwise lose pixels that only show how well the profile is known.
     weights : uint8[order, row, x], optional
         Written: 1 = used.
 
@@ -393,7 +399,7 @@ def optimal(
     for o in range(first.size):
         _optimal(
             image, var, profile, float(photon), int(first[o]), int(height), int(passes), float(cut),
-            flux[o], flux_var[o], one, planes[o],
+            float(profile_error), flux[o], flux_var[o], one, planes[o],
         )  # fmt: skip
         rejected[o] = one[0]
     return rejected

@@ -489,7 +489,7 @@ def _window(image, profile, first, height, x):
     return np.where(np.isfinite(data), data, 0.0), shape, use, np.where(inside, rows, 0)
 
 
-def optimal(image, var, profile, first, height, photon, passes, cut):
+def optimal(image, var, profile, first, height, photon, passes, cut, slack=0.0):
     flux, flux_var = np.full((2, image.shape[1]), np.nan)
     rejected = 0
     for x in range(image.shape[1]):
@@ -499,7 +499,7 @@ def optimal(image, var, profile, first, height, photon, passes, cut):
         f = np.sum(d[use] * p[use]) / np.sum(p[use] ** 2) if np.sum(p[use] ** 2) > 0 else 0.0
         for step in range(passes + 1):
             if step and cut > 0 and use.any():
-                v = v0 + photon * np.maximum(f * p, 0)
+                v = v0 + photon * np.maximum(f * p, 0) + (slack * f * p) ** 2
                 with np.errstate(invalid="ignore", divide="ignore"):
                     square = np.where(use, (d - f * p) ** 2 / v, 0.0)
                 if square.max() > cut**2:

@@ -39,8 +39,14 @@ def run(function, image, var, profile, first=FIRST, **keys):
 
 
 @settings(deadline=None, max_examples=20)
-@given(arrays((14, 8), empty=False), st.integers(0, 2**31), st.integers(-4, 12), st.sampled_from([0.0, 3.0]))
-def test_both_estimates_are_the_naive_ones(image, seed, first, cut):
+@given(
+    arrays((14, 8), empty=False),
+    st.integers(0, 2**31),
+    st.integers(-4, 12),
+    st.sampled_from([0.0, 3.0]),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_both_estimates_are_the_naive_ones(image, seed, first, cut, slack):
     rng = np.random.default_rng(seed)
     profile = rng.uniform(-0.1, 1, image.shape)
     profile[:, 0] = 0
@@ -49,8 +55,11 @@ def test_both_estimates_are_the_naive_ones(image, seed, first, cut):
     flux, flux_var = np.empty((2, 1, image.shape[1]))
     scale = max(float(np.nanmax(np.abs(image), initial=1.0)), 1.0)
     if cut == 0 or len(np.unique(image)) > image.size // 2:  # which of equal outliers goes first is free
-        n = extract.optimal(image, var, profile, np.array([first]), 7, flux, flux_var, photon=1.1, cut=cut)
-        a, b, count = naive.optimal(image, var, profile, first, 7, 1.1, 3, cut)
+        n = extract.optimal(
+            image, var, profile, np.array([first]), 7, flux, flux_var,
+            photon=1.1, cut=cut, profile_error=slack,
+        )  # fmt: skip
+        a, b, count = naive.optimal(image, var, profile, first, 7, 1.1, 3, cut, slack)
         np.testing.assert_allclose(flux[0], a, rtol=1e-7, atol=1e-9 * scale)
         np.testing.assert_allclose(flux_var[0], b, rtol=1e-7)
         assert n[0] == count
