@@ -83,8 +83,8 @@ def vacuum(air_nm: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Index of refraction after Ciddor (1996, Appl. Opt. 35, 1566) as given by the VALD data base; the index is
-    taken at the wavelength in air, good to 1e-9.
+    Index of refraction of standard air after Birch & Downs (1994, Metrologia 31, 315), as in Morton (2000,
+    ApJS 130, 403).
     """
     import numpy as np
 

@@ -40,6 +40,8 @@ SMOOTH_PX = 12.0
 """Sigma of the Gaussian whose weighted mean is taken off spectrum and components before the fit."""
 CUT = 5.0
 """Pixels off the model by more sigma lose their weight."""
+SEEN = 2.5
+"""Components fainter than so many errors are not subtracted."""
 _COLUMNS = ("wave_vac_nm", "flux", "band")
 
 
@@ -293,7 +295,7 @@ def fit_sky(residual: np.ndarray, variance: np.ndarray, names: tuple[str, ...], 
             solution = inverse @ (design.T @ (robust * d))
             robust = np.where(np.square(d - design @ solution) * w < CUT**2, w, 0.0)
         error = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
-        known = solution > error
+        known = solution > SEEN * error
         amplitudes[seen] = np.where(
             known, solution * (1.0 - np.square(error / np.where(known, solution, 1.0))), 0.0
         )

@@ -187,6 +187,7 @@ def tellu_model(ctx: RecipeContext) -> None:
             Image("USED", model.used),
             fibre=fibre,
             header=cards,
+            inherit=ctx.open(next(path for path in files if path.name == found[0].name)),
         )
 
 

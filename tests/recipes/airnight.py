@@ -194,20 +194,20 @@ class AirNight:
         spec: FrameSpec,
         *,
         variant: str = "final",
-        template: str = "",
-        model: str = "",
+        star: str = "",
+        air: str = "",
         noise: int = 1,
         cards: dict[str, object] | None = None,
         **options: object,
     ) -> RecipeResult:
-        """Run a telluric recipe on an exposure; template and model are paths below the data root."""
+        """Run a telluric recipe on an exposure; `star`, `air`: paths of template and residual model."""
         make = recipe == "obj_mk_tellu"
         fibres = ("AB",) if make else ("AB", "A", "B")
         inputs = {"files": [self.spectrum_file(spec, f, noise, **(cards or {})) for f in fibres]}
-        if model:
-            inputs["model"] = [model]
-        if template:
-            inputs["template"] = [template]
+        if air:
+            inputs["model"] = [air]
+        if star:
+            inputs["template"] = [star]
         if make:
             made = [("TRANS1" if variant == "p1" else "TRANS2", "AB")]
         else:
