@@ -143,8 +143,10 @@ HELP = "from apero_dask.cli.{} import main\ntry:\n    main(['--help'])\nexcept S
         "import apero_dask",
         HELP.format("processing"),
         HELP.format("tools"),
+        "from apero_dask.cli.recipe import main\nmain(['--help'], 'cal_ccf_spirou.py')",
+        "from apero_dask import plan, read_run_file, run",
     ],
-    ids=["import", "apero_processing --help", "apero-dask --help"],
+    ids=["import", "apero_processing --help", "apero-dask --help", "cal_ccf_spirou.py --help", "calls"],
 )
 def test_nothing_heavy_is_imported(statement: str) -> None:
     heavy = "{'numba', 'dask', 'distributed', 'astropy', 'numpy', 'scipy'}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from apero_dask.cli.prepare import Prepared, cannot_run, plan_from, read_archive, usable_slots
 from apero_dask.cli.processing import show
 from apero_dask.core.errors import EXIT_INVALID, EXIT_STOPPED, EXIT_TERMINATED, Findings
 from apero_dask.core.outcome import State
-from apero_dask.core.plan import Plan
+from apero_dask.core.plan import Node, Plan, Task
 from apero_dask.deploy.clusters import ClusterError, backend_for
 from apero_dask.deploy.site import BATCH
 from apero_dask.engine.invocation import Named, command_digest, execute, name_invocation, take_snapshot
@@ -20,7 +20,7 @@ from apero_dask.engine.ledger import Options
 from apero_dask.engine.stopping import Terminated, ignore_termination, raising_terminated
 from apero_dask.planner.narrow import Narrowing, SelectionError, narrow
 from apero_dask.report.console import Console
-from apero_dask.report.summary import summary
+from apero_dask.report.summary import errors_of, summary
 from apero_dask.runfile.keys import BY_NAME
 from apero_dask.runfile.merge import CommandLine
 from apero_dask.state.lock import DriverLock, LockedError
@@ -28,40 +28,68 @@ from apero_dask.state.store import StateError, Store
 
 if TYPE_CHECKING:
     from apero_dask.engine.backend import Backend
+    from apero_dask.engine.made import Finished
+
+CONTINUES = "Nothing finished is lost; the same command continues."
 
 
-def run(line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None) -> int:
-    """Execute the run file, or only chosen runs of it; returns the exit status."""
-    trees = prepared.trees
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """How an execution ended."""
+
+    status: int
+    """Exit status of the command."""
+    problem: str = ""
+    """Why it ended before the runs did, or never began."""
+    invocation: str = ""
+    plan: Plan | None = None
+    states: Mapping[str, State] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """What went wrong, by run."""
+    made: Mapping[str, Finished] = field(default_factory=dict)
+    """Products by run, of skipped runs too."""
+    lines: tuple[str, ...] = ()
+    """Summary."""
+
+    def items(self) -> Iterator[tuple[str, Task | Node]]:
+        """Runs and models of the plan with their keys, in plan order."""
+        for key, item in self.plan.by_key.items() if self.plan is not None else ():
+            if isinstance(item, Task) or item.kind == "model":
+                yield key, item
+
+
+def run(
+    line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None = None
+) -> Executed:
+    """Execute the run file, or only chosen runs of it, and print how it goes."""
     try:
-        with raising_terminated(), DriverLock(trees.log) as lock:
-            store = Store(trees.log)
-            try:
-                return _locked(line, prepared, findings, store, lock, narrowing)
-            finally:
-                store.close()
+        executed = _run(line, prepared, findings, narrowing)
     except Terminated:
-        print("Stopped by a signal; the same command continues.", file=sys.stderr)
-        return EXIT_TERMINATED
-    except LockedError as error:
-        print(f"Cannot start: {error}.", file=sys.stderr)
-    except StateError as error:
-        print(f"Cannot start: {error}.", file=sys.stderr)
+        executed = Executed(EXIT_TERMINATED, "Stopped by a signal; the same command continues.")
+    except (LockedError, StateError) as error:
+        executed = Executed(EXIT_STOPPED, f"Cannot start: {error}.")
     except SelectionError as error:
-        print(f"Nothing was executed: {error}.", file=sys.stderr)
-        return EXIT_INVALID
+        executed = Executed(EXIT_INVALID, f"Nothing was executed: {error}.")
     except ClusterError as error:
-        print(
-            f"Cannot go on: {error}. Nothing finished is lost; the same command continues.", file=sys.stderr
-        )
+        executed = Executed(EXIT_STOPPED, f"Cannot go on: {error}. {CONTINUES}")
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"Cannot go on: {error.strerror or error}{place}. "
-            "Nothing finished is lost; the same command continues.",
-            file=sys.stderr,
-        )
-    return EXIT_STOPPED
+        executed = Executed(EXIT_STOPPED, f"Cannot go on: {error.strerror or error}{place}. {CONTINUES}")
+    if executed.problem:
+        print(executed.problem, file=sys.stderr)
+    for text in executed.lines:
+        print(text)
+    return executed
+
+
+def _run(line: CommandLine, prepared: Prepared, findings: Findings, narrowing: Narrowing | None) -> Executed:
+    trees = prepared.trees
+    with raising_terminated(), DriverLock(trees.log) as lock:
+        store = Store(trees.log)
+        try:
+            return _locked(line, prepared, findings, store, lock, narrowing)
+        finally:
+            store.close()
 
 
 def _locked(
@@ -71,7 +99,7 @@ def _locked(
     store: Store,
     lock: DriverLock,
     narrowing: Narrowing | None,
-) -> int:
+) -> Executed:
     settings, trees = prepared.settings, prepared.trees
     store.reconcile()
     # How many workers there are and where they live makes no difference to what is computed.
@@ -79,7 +107,7 @@ def _locked(
     described = [options, line.order, line.package]
     if narrowing is not None:
         described.append([list(narrowing.words), narrowing.descendants])
-    command = command_digest(trees, prepared.instrument.name, prepared.run_file, described)
+    command = command_digest(trees, prepared.instrument.name, prepared.content, described)
     named = name_invocation(store, command, settings.resume)
     archive = read_archive(prepared, findings)
     snapshot = take_snapshot(
@@ -104,12 +132,11 @@ def _locked(
     show(findings)
     missing = cannot_run(plan)
     if missing:
-        print(
+        return Executed(
+            EXIT_INVALID,
             f"Nothing was executed: this version can plan but not yet run {', '.join(missing)}. "
             "Use --test or --plan FILE to see the plan.",
-            file=sys.stderr,
         )
-        return EXIT_INVALID
     store.begin(named.invocation, command, settings.run_name, prepared.instrument.name, named.started)
     with _backend(line, prepared, plan, named, used) as (backend, dashboard, most):
         if dashboard:
@@ -133,9 +160,15 @@ def _locked(
                 lock_lost=lambda: lock.lost,
             )
         ignore_termination()
-    for text in summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime):
-        print(text)
-    return result.status
+    return Executed(
+        status=result.status,
+        invocation=named.invocation,
+        plan=plan,
+        states=result.states,
+        errors=errors_of(result),
+        made=driver.binder.finished,
+        lines=tuple(summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime)),
+    )
 
 
 @contextlib.contextmanager
@@ -173,4 +206,4 @@ def _patience(prepared: Prepared) -> dict[str, float]:
     return {"no_worker_s": float(prepared.cluster.patience)} if prepared.cluster.kind in BATCH else {}
 
 
-__all__ = ["Plan", "run"]
+__all__ = ["Executed", "Plan", "run"]

@@ -20,7 +20,7 @@ from apero_dask.deploy.site import BATCH, ClusterSettings, cluster_settings
 from apero_dask.instruments.base import INSTRUMENTS, Instrument, instrument
 from apero_dask.io.trees import OUTPUT_TREES, Trees, check_trees, find_trees
 from apero_dask.runfile.merge import CommandLine, merge
-from apero_dask.runfile.reader import locate, read_file
+from apero_dask.runfile.reader import RunFile, content_of, locate, read_text
 
 if TYPE_CHECKING:
     from apero_dask.planner.filters import Rejection
@@ -36,13 +36,17 @@ class Prepared:
     instrument: Instrument
     trees: Trees
     run_file: Path
+    content: bytes = field(repr=False)
+    """Of the run file."""
     only_show: bool
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     """Where the runs are executed."""
 
 
-def prepare(line: CommandLine, findings: Findings) -> Prepared:
+def prepare(line: CommandLine, findings: Findings, text: str | None = None) -> Prepared:
     """Read the run file and check the data trees.
+
+    ``text``: content of the run file, if there is none on the disk; the name in ``line`` is for messages.
 
     Raises
     ------
@@ -54,14 +58,18 @@ def prepare(line: CommandLine, findings: Findings) -> Prepared:
         findings.raise_errors()
     described = instrument(line.instrument)
     trees = find_trees(line.data)
-    run_file = locate(line.run_file, trees.runs, findings)
-    read = read_file(run_file, findings)
+    if text is None:
+        run_file = locate(line.run_file, trees.runs, findings)
+        content = content_of(run_file, findings)
+    else:
+        run_file, content = Path(line.run_file), text.encode()
+    read = read_text(run_file.name, content, findings) if content is not None else RunFile(run_file.name)
     settings = merge(read, line, findings)
     cluster = cluster_settings(dict(settings.cluster), findings)
     only_show = line.plan is not None or settings.test_run
     findings.extend(check_trees(trees, write=() if only_show else OUTPUT_TREES))
     findings.raise_errors(settings.strict)
-    return Prepared(settings, described, trees, run_file, only_show, cluster)
+    return Prepared(settings, described, trees, run_file, content or b"", only_show, cluster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apero_dask.cli.options import parse
-from apero_dask.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Finding, Findings, UserError
+from apero_dask.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Finding, UserError
 
 if TYPE_CHECKING:
     from apero_dask.cli.prepare import Prepared
@@ -19,27 +19,34 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    line = parse(argv)
-    from apero_dask.cli.prepare import plan_from, prepare, read_archive, stored_snapshot, usable_slots
+    return process(parse(argv))
 
-    findings = Findings()
+
+def process(line: CommandLine, text: str | None = None) -> int:
+    """Plan a run file, show the plan or execute it; returns the exit status.
+
+    ``text``: content of the run file, if there is none on the disk.
+    """
+    from apero_dask.notebook.calls import plan, read_run_file, run
+
     try:
-        prepared = prepare(line, findings)
-        if not prepared.only_show:
-            from apero_dask.cli.execute import run
-
-            return run(line, prepared, findings)
-        archive = read_archive(prepared, findings)
-        plan = plan_from(prepared, archive, stored_snapshot(prepared, archive), findings)
-        usable_slots(prepared, findings)
-        findings.raise_errors(prepared.settings.strict)
+        request = read_run_file(line, text=text)
+        if not request.prepared.only_show:
+            return run(request).status
+        planned = plan(request)
     except UserError as error:
-        show(error.findings)
+        show(error.findings if text is None else without_id(error.findings))
         return error.status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    show(findings)
-    return show_plan(line, prepared, plan)
+    show(planned.findings)
+    return show_plan(line, request.prepared, planned.plan)
+
+
+def without_id(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings without the id and the line of a run file that nobody has written."""
+    for finding in findings:
+        yield Finding(finding.code, finding.text.removeprefix("id00001: "), only_warn=finding.only_warn)
 
 
 def show(findings: Iterable[Finding]) -> None:
@@ -74,24 +81,36 @@ def write_plan(lines: Iterable[str], path: Path) -> int:
     if str(path) == "-":
         sys.stdout.writelines(lines)
         return EXIT_OK
+    try:
+        write_lines(lines, path)
+    except OSError as error:
+        print(f"Plan {path} cannot be written: {error.strerror}; choose another place.", file=sys.stderr)
+        return EXIT_STOPPED
+    return EXIT_OK
+
+
+def write_lines(lines: Iterable[str], path: Path) -> None:
+    """Write a file whole or not at all; see :func:`write_plan`.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
     temporary: Path | None = None
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             with path.open("w", encoding="utf-8") as stream:
                 stream.writelines(lines)
-            return EXIT_OK
+            return
         target = path.resolve()
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as stream:
             stream.writelines(lines)
         temporary.replace(target)
-    except OSError as error:
-        print(f"Plan {path} cannot be written: {error.strerror}; choose another place.", file=sys.stderr)
-        return EXIT_STOPPED
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-    return EXIT_OK
 
 
 if __name__ == "__main__":

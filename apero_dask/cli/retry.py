@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from apero_dask.core.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, Findings, UserError
+from apero_dask.core.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, UserError
 
 USAGE = """\
 usage: apero-dask retry --only WHAT [WHAT ...] [--with-descendants] INSTRUMENT RUN_FILE [options]
@@ -65,19 +65,16 @@ def retry(arguments: Sequence[str]) -> int:
     if not words:
         return _fail(f"{ONLY} is missing: name steps, run keys, or the word failed")
     from apero_dask.cli.options import parse
-    from apero_dask.cli.prepare import prepare
     from apero_dask.cli.processing import show
+    from apero_dask.notebook.calls import read_run_file, run
     from apero_dask.planner.narrow import Narrowing
 
     line = parse(rest)
-    findings = Findings()
     try:
-        prepared = prepare(line, findings)
-        if prepared.only_show:
+        request = read_run_file(line)
+        if request.prepared.only_show:
             return _fail("--plan and --test show the whole run file; leave them out, or use apero_processing")
-        from apero_dask.cli.execute import run
-
-        return run(line, prepared, findings, Narrowing(tuple(words), descendants))
+        return run(request, Narrowing(tuple(words), descendants)).status
     except UserError as error:
         show(error.findings)
         return error.status

@@ -44,6 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     commands.add_parser(
+        "recipe",
+        help="run one recipe: apero-dask recipe NAME ARGUMENTS (see apero-dask recipe NAME --help)",
+        add_help=False,
+    )
+    commands.add_parser(
         "simulate",
         help="write raw frames with a known truth (see apero-dask simulate --help)",
         add_help=False,
@@ -155,6 +160,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from apero_dask.cli.retry import retry
 
         return retry(arguments[1:])
+    if arguments[:1] == ["recipe"] and len(arguments) > 1:
+        from apero_dask.cli.recipe import main as recipe
+
+        return recipe(arguments[2:], arguments[1])
     options = build_parser().parse_args(arguments)
     from apero_dask.report.plan_files import PlanFileError
 

@@ -30,9 +30,9 @@ Planner = Callable[[Snapshot, str], Plan]
 """Makes the plan from a snapshot and the name of an invocation to continue (empty: none)."""
 
 
-def command_digest(trees: Trees, instrument: str, run_file: Path, options: object) -> str:
+def command_digest(trees: Trees, instrument: str, run_file: bytes, options: object) -> str:
     """What makes two commands the same: data root, instrument, content of the run file, options."""
-    content = hashlib.sha256(run_file.read_bytes()).hexdigest()
+    content = hashlib.sha256(run_file).hexdigest()
     return digest([str(trees.raw), str(trees.reduced), instrument, content, options])
 
 

@@ -22,6 +22,9 @@ VOLATILE = ("DRSPDATE", "DRSPID")
 RELEASED = "2026-11-22"
 """Date of this version (DRSVDATE)."""
 
+LAST_GROUP = 9
+"""Arguments that INF1nnn, INF2nnn, ... can tell apart."""
+
 ENDINGS = {
     "DARKM": "DARK",
     "BADPIX": "BAD",
@@ -97,20 +100,26 @@ def process_cards(work: Work, kind: str, fibre: str) -> list[Card]:
 def input_cards(work: Work) -> list[Card]:
     """Base names of the inputs: INF1nnn for the first argument, INF2nnn for the second.
 
+    The ninth and all further arguments share INF9nnn: the keyword has no room for more.
+
     Raises
     ------
     ContractError
-        More arguments or files than the keywords can count.
+        More files than the keywords can count.
     """
     cards: list[Card] = []
-    for group, (argument, files) in enumerate(work.inputs, start=1):
-        if group > 9 or len(files) > 1000:
+    counts: dict[int, int] = {}
+    for position, (argument, files) in enumerate(work.inputs, start=1):
+        group = min(position, LAST_GROUP)
+        for file in files:
+            number = counts.get(group, 0)
+            counts[group] = number + 1
+            cards.append((f"INF{group}{number:03d}", PurePosixPath(file.path).name, argument))
+    for group, number in counts.items():
+        if number > 1000:
             raise ContractError(
-                f"{work.recipe}: {len(files)} files in argument {group}, INF{group}nnn counts 1000"
+                f"{work.recipe}: {number} files in argument {group}, INF{group}nnn counts 1000"
             )
-        for number, file in enumerate(files):
-            name = PurePosixPath(file.path).name
-            cards.append((f"INF{group}{number:03d}", name, argument))
     return cards
 
 

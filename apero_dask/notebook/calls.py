@@ -236,10 +236,14 @@ def run(request: RunRequest | PlannedRuns, narrowing: Narrowing | None = None) -
     ------
     UserError
         As :func:`plan`.
+    ValueError
+        The request asks for a plan only (TEST_RUN, or a plan file).
     """
     from apero_dask.cli.execute import run as execute
 
     asked = request.request if isinstance(request, PlannedRuns) else request
+    if asked.prepared.only_show:
+        raise ValueError("the request asks for a plan only (TEST_RUN or --plan); nothing can be run with it")
     findings = Findings(asked.findings.file)
     findings.extend(asked.findings)
     return Reduction(asked, execute(asked.line, asked.prepared, findings, narrowing))

@@ -99,18 +99,19 @@ def product_table(reduction: Reduction, kind: str = "") -> Table:
 
 def velocity_table(reduction: Reduction, name: str = "") -> Table:
     """Headers of the velocity products, one row per frame; of one object if given."""
-    from apero_dask.core.names import clean_object_name
+    from apero_dask.io.assets import OBJECTS_FILE, read_objects
     from apero_dask.io.fits import FitsFile
     from apero_dask.io.markers import absolute
 
     trees = reduction.request.prepared.trees
+    names = read_objects(trees.assets / OBJECTS_FILE).names
     rows = []
     for night, _, output in products(reduction.executed):
         if output.kind != "CCF":
             continue
         values = FitsFile(absolute(trees, output.path)).values
         cells = [values.get(keyword) for _, keyword, _ in VELOCITY_CARDS]
-        if name and clean_object_name(str(cells[0])) != clean_object_name(name):
+        if name and names.resolve(str(cells[0])) != names.resolve(name):
             continue
         cells = [_number(cell) if unit or key == "BJD" else str(cell or "")
                  for cell, (_, key, unit) in zip(cells, VELOCITY_CARDS, strict=True)]  # fmt: skip

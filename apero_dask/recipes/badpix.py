@@ -212,8 +212,14 @@ CAL_BADPIX = register(
         options=(
             *GENERAL,
             Option("combine", "bool", True, help="combine the files before reducing them"),
-            Option("flipimage", "choice", "both", choices=("None", "x", "y", "both")),
-            Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-")),
+            Option(
+                "flipimage",
+                "choice",
+                "both",
+                choices=("None", "x", "y", "both"),
+                help="axes that are flipped",
+            ),
+            Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-"), help="unit of the calibrated image"),
             Option("resize", "bool", True, help="cut the image to the calibrated frame"),
         ),
         resources=Resources(memory_gb=3.0, seconds=90.0, per_input_s=2.0),

@@ -59,7 +59,9 @@ CAL_CCF = register(
             Option("rv", "float", None, below=1000.0, unit="km/s", help="centre of the scan"),
             Option("width", "float", 300.0, above=0.0, unit="km/s", help="half width of the scan"),
             Option("step", "float", 0.5, above=0.0, unit="km/s", help="step of the scan"),
-            Option("masknormmode", "choice", "all", choices=("None", "all", "order")),
+            Option(
+                "masknormmode", "choice", "all", choices=("None", "all", "order"), help="norm of the weights"
+            ),
             BLAZE,
         ),
         resources=Resources(memory_gb=0.5, seconds=30.0),

@@ -285,7 +285,10 @@ CAL_LEAK_MASTER = register(
             Select(("WAVE0",)),
         ),
         makes=(Makes("LEAKM", FIBRES),),
-        options=(*GENERAL, Option("filetype", "choice", "DARK_FP", choices=("DARK_FP",))),
+        options=(
+            *GENERAL,
+            Option("filetype", "choice", "DARK_FP", choices=("DARK_FP",), help="type of the frames"),
+        ),
         resources=Resources(memory_gb=3.5, seconds=180.0, per_input_s=180.0),
         body=cal_leak_master,
     )

@@ -27,8 +27,8 @@ CALIBRATION = (
     Option("combine", "bool", True, help="combine the files before reducing them"),
     Option("darkfile", "file", calibration="DARKM", help="reference dark"),
     Option("darkcorr", "bool", True, help="subtract the reference dark"),
-    Option("flipimage", "choice", "both", choices=("None", "x", "y", "both")),
-    Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-")),
+    Option("flipimage", "choice", "both", choices=("None", "x", "y", "both"), help="axes that are flipped"),
+    Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-"), help="unit of the calibrated image"),
     Option("resize", "bool", True, help="cut the image to the calibrated frame"),
 )
 
@@ -36,7 +36,7 @@ LOCO = Option("locofile", "file", calibration="LOC", help="localisation")
 PROFILE = Option("orderpfile", "file", calibration="ORDER_PROFILE", help="order profile")
 BLAZE = Option("blazefile", "file", calibration="BLAZE", help="blaze")
 WAVE = Option("wavefile", "file", calibration="WAVE", help="wavelength solution")
-FIBRE = Option("fiber", "choice", "ALL", choices=("ALL", *FIBRES), aliases=("fibre",))
+FIBRE = Option("fiber", "choice", "ALL", choices=("ALL", *FIBRES), aliases=("fibre",), help="fibre to make")
 FORCE = Option("forceext", "bool", False, help="extract again even if the spectrum exists")
 FP_REFERENCE = Option(
     "fpmaster", "file", aliases=("fpref",), calibration="FPMASTER", help="reference Fabry-Perot image"

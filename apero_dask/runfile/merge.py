@@ -70,7 +70,7 @@ def merge(runfile: RunFile, cli: CommandLine, findings: Findings) -> Settings:
     lines = dict(runfile.lines)
     for override in cli.overrides:
         key = BY_NAME[override.key]
-        if override.option != key.options[0]:
+        if key.options and override.option != key.options[0]:
             findings.add("I-ALIAS", alias=override.option, canonical=key.options[0])
         if is_null(override.text) or (key.is_filter and override.text.lower() == ALL):
             continue

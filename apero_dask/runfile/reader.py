@@ -98,18 +98,24 @@ def read_file(path: Path, findings: Findings, recipes: Mapping[str, Recipe] | No
 
     A file that cannot be read is reported as E-RUNFILE and gives an empty :class:`RunFile`.
     """
+    data = content_of(path, findings)
+    return RunFile(path.name) if data is None else read_text(path.name, data, findings, recipes)
+
+
+def content_of(path: Path, findings: Findings) -> bytes | None:
+    """Bytes of the run file at ``path``; None after reporting as E-RUNFILE that it cannot be read."""
     try:
         with path.open("rb") as stream:
             data = stream.read(LARGEST + 1)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         findings.add("E-RUNFILE", name=shown(str(path)), problem=problem, action="check its permissions")
-        return RunFile(path.name)
+        return None
     if len(data) > LARGEST:
         problem = f"is larger than {LARGEST // 1024**2} MB"
         findings.add("E-RUNFILE", name=shown(str(path)), problem=problem, action="is it a run file?")
-        return RunFile(path.name)
-    return read_text(path.name, data, findings, recipes)
+        return None
+    return data
 
 
 def read_text(
