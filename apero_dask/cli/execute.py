@@ -160,6 +160,11 @@ def _locked(
                 lock_lost=lambda: lock.lost,
             )
         ignore_termination()
+    velocities: list[str] = []
+    if any(task.step.recipe.name == "cal_ccf" for task in plan.tasks):
+        from apero_dask.cli.velocities import velocity_summary
+
+        velocities, _ = velocity_summary(trees.reduced)
     return Executed(
         status=result.status,
         invocation=named.invocation,
@@ -167,7 +172,10 @@ def _locked(
         states=result.states,
         errors=errors_of(result),
         made=driver.binder.finished,
-        lines=tuple(summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime)),
+        lines=(
+            *velocities,
+            *summary(plan, driver.resolver, result, trees, named, settings.max_calib_dtime),
+        ),
     )
 
 

@@ -92,6 +92,17 @@ def _add_state_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
         required=True,
         help="state, calibration and telluric database from the markers of finished runs",
     )
+    rv = commands.add_parser("rv", parents=[where], help="velocities of every object; writes their files")
+    rv.add_argument("object", nargs="*", metavar="OBJECT", help="default: all")
+    compare = commands.add_parser(
+        "compare-rv", parents=[where], help="velocities beside those of a simulation; status 1 if they differ"
+    )
+    compare.add_argument(
+        "--truth", type=Path, metavar="DIR", help="output folder of the simulation; default: the data root"
+    )
+    compare.add_argument(
+        "--factor", type=float, default=1.3, metavar="X", help="scatter allowed over the errors (default 1.3)"
+    )
     assets = commands.add_parser(
         "assets", help="line lists, masks, object table: what is used, and from where"
     )
@@ -138,6 +149,14 @@ def _state_command(options: argparse.Namespace) -> int | None:
         from apero_dask.cli.verify import rebuild
 
         return rebuild(options.data)
+    if options.command == "rv":
+        from apero_dask.cli.velocities import show_velocities
+
+        return show_velocities(options.data, options.object)
+    if options.command == "compare-rv":
+        from apero_dask.cli.velocities import compare_velocities
+
+        return compare_velocities(options.data, options.truth, options.factor)
     if options.command == "assets":
         from apero_dask.cli.assets import make_detector, show_assets, take_assets
 

@@ -75,7 +75,12 @@ def correlate_frame(ctx: RecipeContext) -> None:
     ctx.parameter("LEAST_BLAZE", LEAST_BLAZE)
     ctx.parameter("LEAST_TRANSMISSION", LEAST_TRANSMISSION)
     ctx.parameter("MASK", mask.name, mask.origin, "line mask used")
-    cards = {**_velocity_cards(ctx, found, drift, fibre, file), **_column_noise(file, flux)}
+    snr = number_of(file, f"EXTSN{ctx.instrument.snr_client:03d}")
+    cards = {
+        **_velocity_cards(ctx, found, drift, fibre, file),
+        **_column_noise(file, flux),
+        "CCFSNR": (math.nan if snr is None else snr, f"S/N in order {ctx.instrument.snr_client}"),
+    }
     velocity_products(ctx, file, found, mask, noise, cards)
     for kind, reference, _ in ctx.work.outputs:
         if kind == "CCF_FP":
