@@ -22,6 +22,8 @@ from apero_dask.recipes.straight import (
 if TYPE_CHECKING:
     import numpy as np
 
+FAINT = 0.003
+"""Weight of a column without light where the brightest has 1: smooth quantities go on, without wild ends."""
 STEP = 16
 """Columns from one evaluation of a smooth quantity to the next."""
 
@@ -64,7 +66,7 @@ def geometry(ctx: RecipeContext, fibre: str) -> Geometry:
         share, area, noise = (np.ones(light.shape) for _ in range(3))
         for o in range(rows.size):
             share[o] = _share(profile, light[o], int(first[o]), height, lower[o], upper[o])
-            area[o], noise[o] = _area_and_noise(moved, profile, int(first[o]), height)
+            area[o], noise[o] = _area_and_noise(moved, profile, light[o], int(first[o]), height)
         for array in (rows, first, share, area, noise):
             array.flags.writeable = False
         return Geometry(rows, first, height, share, area, noise)
@@ -126,7 +128,7 @@ def _sampled(nx: int) -> np.ndarray:
 
 
 def _area_and_noise(
-    moved: Transform, profile: np.ndarray, first: int, height: int
+    moved: Transform, profile: np.ndarray, light: np.ndarray, first: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What straightening does in a window, float64[x] each, as the light falls on its rows.
 
@@ -151,14 +153,17 @@ def _area_and_noise(
     at_y = dy + c * x + d * rows[:, None] + moved.dymap[picked]
     slopes = [np.gradient(plane, rows, x) for plane in (at_x, at_y)]
     ratio = slopes[0][1] * slopes[1][0] - slopes[1][1] * slopes[0][0]
-    weight = profile[picked].astype(np.float64)
+    # Where there is little light the profile is noise: weights of both signs may cancel, and their mean is
+    # anything.  With positive ones it stays among the values of the rows.
+    weight = np.maximum(profile[picked].astype(np.float64), 0.0)
     weight[~np.isfinite(ratio)] = 0.0
     total = weight.sum(axis=0)
     lit = total > 0.0
     mean = (weight * np.nan_to_num(ratio)).sum(axis=0) / np.where(lit, total, 1.0)
     area = np.ones(nx)
     if np.count_nonzero(lit) >= 8:
-        fit = np.polynomial.Chebyshev.fit(x[lit], mean[lit], 4, domain=[0, nx])
+        trust = np.sqrt(np.maximum(light[x[lit]], 0.0) / max(light.max(), 1e-30) + FAINT)
+        fit = np.polynomial.Chebyshev.fit(x[lit], mean[lit], 4, domain=[0, nx], w=trust)
         area = np.asarray(fit(np.arange(nx)))
     weight = np.square(weight)
     total = weight.sum(axis=0)

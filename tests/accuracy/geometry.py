@@ -177,7 +177,10 @@ def lamp_widths(
             if columns is None:
                 at, scale = x, 1.0
             else:
-                at = float(np.interp(x, columns[o], np.arange(i.nx)))
+                known = np.isfinite(columns[o])
+                at = float(np.interp(x, columns[o][known], np.flatnonzero(known), np.nan, np.nan))
+                if not np.isfinite(at):
+                    continue
                 scale = float(np.interp(at, np.arange(i.nx), np.gradient(columns[o])))
             try:
                 ratios.append(scale * gaussian_width(spectra[o], at) / gaussian_width(painted, x))

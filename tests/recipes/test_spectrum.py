@@ -101,6 +101,24 @@ def test_flux_needs_the_area(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right < 2e-3 < worst()
 
 
+def test_area_does_not_follow_the_noise_of_a_dark_profile() -> None:
+    """Columns without light have a profile of noise; the area there is within 0.01 of the one with light."""
+    moved = straight.transform(context(1))
+    profile, light, _ = straight.profile_and_light(context(1), "C")
+    light = light.copy()
+    light[:, : MINI.nx // 6] *= 1e-3
+    place = order_windows.geometry(context(1), "C")
+    rng = np.random.default_rng(7)
+    for o in range(MINI.norders):
+        first = int(place.first[o])
+        dark = profile.copy()
+        window = slice(first - 1, first + place.height + 1)
+        noise = rng.standard_normal((place.height + 2, MINI.nx // 6))
+        dark[window, : noise.shape[1]] = noise / noise.sum(axis=0)
+        area, _ = order_windows._area_and_noise(moved, dark, light[o], first, place.height)
+        assert np.abs(area - place.area[o]).max() < 0.01
+
+
 def test_order_rows() -> None:
     """Rows of the straightened orders to a hundredth of a pixel; the traces come from series of degree 6."""
     for fibre, member in (("A", 0), ("B", 1), ("C", 2)):
