@@ -15,6 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from apero_dask.simulator.archive import Archive
+from apero_dask.simulator.campaign import CampaignConfig
+from apero_dask.simulator.cli import main as simulate
+from apero_dask.simulator.config import SimulatorConfig
+from apero_dask.simulator.runner import campaign_of, simulate_frame
+from apero_dask.simulator.truth import OutputConfig
 from tests.cluster.slurm import Slurm
 from tests.engine import bed
 
@@ -22,6 +28,8 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
 WRAPPER = ROOT / "slurm" / "apero.sbatch"
 ENDS_S = 420.0
+STANDINS, REAL = "tests.cluster.processing", "apero_dask"
+"""What is run: the command with stand-in recipes, or as it is."""
 RUN_FILE = f"""\
 RUN_NAME = on a cluster
 MASTER_OBS_DIR = {bed.MASTER_NIGHT}
@@ -65,7 +73,7 @@ class Submitted:
     """A reduction that runs as a job."""
 
     def __init__(
-        self, slurm: Slurm, root: Path, kernels: Path, instrument: str, module: str, text: str
+        self, slurm: Slurm, root: Path, kernels: Path, instrument: str, module: str, text: str, **more: str
     ) -> None:
         self.slurm, self.root = slurm, root
         folder = root.parent
@@ -77,6 +85,7 @@ class Submitted:
             **slurm.environment,
             "APERO_PROCESSING": str(command(folder, module)),
             "APERO_KERNEL_CACHE": str(kernels),
+            **more,
         }
         done = subprocess.run(
             [
@@ -95,9 +104,9 @@ class Submitted:
         """Ids of its worker jobs."""
         return [job for job, _, found in self.slurm.jobs("apero-") if found == state]
 
-    def end(self) -> str:
+    def end(self, seconds: float = ENDS_S) -> str:
         """Exit status and signal (``status:signal``), once it has ended."""
-        found = self.slurm.wait(self.job, ENDS_S)
+        found = self.slurm.wait(self.job, seconds)
         return found["ExitCode"]
 
     def said(self) -> str:
@@ -115,35 +124,133 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bed.make_archive(tmp_path_factory.mktemp("archive") / "data root")
 
 
-@pytest.fixture(scope="module")
-def local(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run file, reduced by this machine's command in one process."""
-    root = bed.clone(headers, tmp_path_factory.mktemp("local") / "data root")
+def reduced_locally(root: Path, instrument: str, module: str, text: str) -> Path:
+    """Reduce on this machine with the local dask cluster."""
     run_file = root.parent / "run.ini"
-    run_file.write_text(RUN_FILE.replace("CORES = 2", "CORES = 1"), encoding="utf-8")
+    run_file.write_text(text, encoding="utf-8")
+    program = str(command(root.parent, module))
     done = subprocess.run(
-        [str(command(root.parent, "tests.cluster.processing")), "SPIROU", str(run_file), "--data", str(root)],
+        [program, instrument, str(run_file), "--data", str(root), "--cluster", "local"],
         capture_output=True,
         text=True,
         check=False,
         env={k: v for k, v in os.environ.items() if not k.startswith("APERO_")},
     )
     assert done.returncode == 0, done.stderr
-    assert len(bed.contents(root)) > 300
     return root
+
+
+@pytest.fixture(scope="module")
+def local(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run file, reduced without a batch system."""
+    root = bed.clone(headers, tmp_path_factory.mktemp("local") / "data root")
+    # Stand-ins live in the process of the command, so it does without workers.
+    return reduced_locally(root, "SPIROU", STANDINS, RUN_FILE.replace("CORES = 2", "CORES = 1"))
 
 
 def test_products_are_those_of_the_local_run(
     slurm: Slurm, headers: Path, local: Path, kernels: Path, tmp_path: Path
 ) -> None:
-    """And a worker job that is cancelled in the middle changes nothing but the log."""
+    """All sequences with stand-in recipes; a worker job is cancelled in the middle, only the log shows it."""
     root = bed.clone(headers, tmp_path / "data root")
-    bed.set_faults(root, {"*": {"kind": "jitter", "seconds": 0.6}})
-    run = Submitted(slurm, root, kernels, "SPIROU", "tests.cluster.processing", RUN_FILE)
+    bed.set_faults(root, {"*": {"kind": "jitter", "seconds": 0.4}})
+    run = Submitted(slurm, root, kernels, "SPIROU", STANDINS, RUN_FILE)
     until(lambda: sum(bed.executions(root).values()) > 20, "work has begun")
     victim = run.workers()[0]
     slurm.run("scancel", victim)
     assert run.end() == "0:0", run.said()
+    assert len(bed.contents(root)) > 300
     assert bed.contents(root) == bed.contents(local)
     assert f"job {victim} of worker" in run.log() and "is lost" in run.log()
     assert run.workers() == run.workers("PENDING") == []
+    assert bed.temporaries(root) == []
+    assert "Dashboard: http://127.0.0.1:" in run.said() and "tls://127.0.0.1:" in run.log()
+    assert not list((root / "log").glob("*/tls"))
+
+
+def test_reduction_stops_before_the_walltime_and_continues(
+    slurm: Slurm, headers: Path, local: Path, kernels: Path, tmp_path: Path
+) -> None:
+    """What runs comes to its end, all jobs go, the status is 75; the next job computes nothing twice."""
+    root = bed.clone(headers, tmp_path / "data root")
+    bed.set_faults(root, {"*": {"kind": "jitter", "seconds": 0.4}})
+    first = Submitted(slurm, root, kernels, "SPIROU", STANDINS, RUN_FILE, APERO_MOST_RESTARTS="0")
+    until(lambda: sum(bed.executions(root).values()) > 20, "work has begun")
+    slurm.run("scancel", "--batch", "--signal=USR1", first.job)
+    assert first.end() == "75:0", first.said()
+    until(lambda: not slurm.jobs("apero-"), "the worker jobs go", 30.0)
+    done = sum(bed.executions(root).values())
+    assert done < len(bed.contents(local))
+    bed.set_faults(root, {})
+    second = Submitted(slurm, root, kernels, "SPIROU", STANDINS, RUN_FILE)
+    assert second.end() == "0:0", second.said()
+    assert bed.contents(root) == bed.contents(local)
+    assert set(bed.executions(root).values()) == {1}
+
+
+PIXELS = f"""\
+MASTER_OBS_DIR = {bed.MASTER_NIGHT}
+CORES = 2
+RUN_DEFAULT = False
+RUN_PP = True
+RUN_DARKM = True
+RUN_BADM = True
+id1 = pp_seq
+id2 = master_seq
+"""
+TYPES = ("DARK_DARK_INT", "DARK_DARK_TEL", "FLAT_FLAT")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Darks and flats of one night, with pixels; to be cloned."""
+    root = tmp_path_factory.mktemp("frames") / "data"
+    config = SimulatorConfig(
+        instrument="SPIROU_MINI",
+        campaign=CampaignConfig(name="demo", nights=1),
+        output=OutputConfig(truth=False),
+    )
+    archive = Archive(root)
+    kept = [spec for spec in campaign_of(config).frames if spec.dprtype in TYPES]
+    for spec in kept:
+        simulate_frame(config, archive, spec, "")
+    assert {spec.dprtype for spec in kept} == set(TYPES)
+    return root
+
+
+def test_pixels_are_those_of_the_local_run(slurm: Slurm, frames: Path, kernels: Path, tmp_path: Path) -> None:
+    """The recipes themselves, their compiled loops made by two jobs at the same time."""
+    here = reduced_locally(bed.clone(frames, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, PIXELS)
+    root = bed.clone(frames, tmp_path / "jobs" / "data")
+    run = Submitted(slurm, root, kernels, "SPIROU_MINI", REAL, PIXELS)
+    assert run.end() == "0:0", run.said()
+    assert any(path.suffix == ".nbc" for path in kernels.rglob("*")), "no loop was compiled here"
+    found = bed.contents(root)
+    assert {path.rpartition("_pp")[2] for path in found} >= {".fits", "_dark_master.fits", "_badpixel.fits"}
+    assert found == bed.contents(here)
+
+
+LIMITED = f"""\
+MASTER_OBS_DIR = {bed.MASTER_NIGHT}
+TELLURIC_TARGETS = 59Peg, gamSct
+SCIENCE_TARGETS = Gl699
+CORES = 2
+id1 = limited_seq
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_demonstration_campaign(slurm: Slurm, kernels: Path, tmp_path: Path) -> None:
+    """Raw frames to velocities of the demonstration, once here and once as jobs, one of them cancelled."""
+    raw = tmp_path / "raw" / "data"
+    assert simulate(["--campaign", "demo", "--out", str(raw), "--workers", "2", "--no-truth-images"]) == 0
+    here = reduced_locally(bed.clone(raw, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, LIMITED)
+    root = bed.clone(raw, tmp_path / "jobs" / "data")
+    run = Submitted(slurm, root, kernels, "SPIROU_MINI", REAL, LIMITED)
+    until(lambda: len(list((root / "log" / "markers").rglob("*.json"))) > 60, "work has begun", 1800.0)
+    victim = run.workers()[0]
+    slurm.run("scancel", victim)
+    assert run.end(7000.0) == "0:0", run.said()
+    assert f"job {victim} of worker" in run.log()
+    assert bed.contents(root) == bed.contents(here)
