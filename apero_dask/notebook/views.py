@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60
 """Rows of a table in a notebook; the astropy tables have all of them."""
-VELOCITY_CARDS = (
-    ("object", "DRSOBJN", ""),
-    ("bjd", "BJD", "d"),
-    ("rv", "RV_CORR", "km/s"),
-    ("rv_measured", "RV_OBJ", "km/s"),
-    ("drift", "RV_DRIFT", "km/s"),
-    ("error", "DVRMS_CC", "m/s"),
-    ("fwhm", "CCFMFWHM", "km/s"),
-    ("contrast", "CCFMCONT", "%"),
-    ("berv", "BERV", "km/s"),
-    ("mask", "CCFMASK", ""),
-)
-"""Column, keyword of the velocity product, unit."""
+VELOCITY_UNITS = {
+    "bjd": "d",
+    "rv_kms": "km/s",
+    "error_ms": "m/s",
+    "drift_ms": "m/s",
+    "fwhm_kms": "km/s",
+    "contrast": "%",
+    "bisector_ms": "m/s",
+    "berv_kms": "km/s",
+    "limit_ms": "m/s",
+    "mjd": "d",
+    "exptime_s": "s",
+}
 
 
 def planned_table(plan: Plan) -> Table:
@@ -98,38 +98,24 @@ def product_table(reduction: Reduction, kind: str = "") -> Table:
 
 
 def velocity_table(reduction: Reduction, name: str = "") -> Table:
-    """Headers of the velocity products, one row per frame; of one object if given."""
+    """One row per frame, object and mask, in the order of time; of one object if given."""
+    from dataclasses import astuple, fields
+
     from apero_dask.io.assets import OBJECTS_FILE, read_objects
-    from apero_dask.io.fits import FitsFile
     from apero_dask.io.markers import absolute
+    from apero_dask.report.velocities import Velocity, read_series
 
     trees = reduction.request.prepared.trees
     names = read_objects(trees.assets / OBJECTS_FILE).names
-    rows = []
-    for night, _, output in products(reduction.executed):
-        if output.kind != "CCF":
-            continue
-        values = FitsFile(absolute(trees, output.path)).values
-        cells = [values.get(keyword) for _, keyword, _ in VELOCITY_CARDS]
-        if name and names.resolve(str(cells[0])) != names.resolve(name):
-            continue
-        cells = [_number(cell) if unit or key == "BJD" else str(cell or "")
-                 for cell, (_, key, unit) in zip(cells, VELOCITY_CARDS, strict=True)]  # fmt: skip
-        rows.append((night, *cells, output.path.rpartition("/")[2]))
-    rows.sort(key=lambda row: (row[1], row[2]))
-    table = _table(("night", *(column for column, _, _ in VELOCITY_CARDS), "file"), rows)
-    for column, _, unit in VELOCITY_CARDS:
-        if unit and len(rows):
+    paths = [absolute(trees, o.path) for _, _, o in products(reduction.executed) if o.kind == "CCF"]
+    series, _ = read_series(trees.reduced, paths)
+    wanted = names.resolve(name) if name else ""
+    rows = [astuple(row) for one in series if wanted in ("", one.object) for row in one.rows]
+    table = _table([field.name for field in fields(Velocity)], rows)
+    for column, unit in VELOCITY_UNITS.items():
+        if rows:
             table[column].unit = unit
     return table
-
-
-def _number(value: Any) -> float:
-    """Number of a header; NaN for a missing one and for the text that stands for it."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
