@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apero_dask.recipes.merged import merge, merged_cards, wave_grid
+from apero_dask.recipes.merged import STEP_KMS, merge, merged_cards, wave_grid
 from apero_dask.recipes.science_input import number_of
+from apero_dask.recipes.template_deconvolve import deconvolved
 from apero_dask.recipes.wave_maps import wave_map
 from apero_dask.recipes.wave_products import map_cards
 
@@ -109,15 +110,22 @@ def save_products(
         header=header,
         inherit=first,
     )
-    for kind, step in (("TEMPLATE_W", "wave"), ("TEMPLATE_V", "velocity")):
-        merged = merged_template(template, step)
+    sharp: tuple[np.ndarray, np.ndarray] | None = None
+    for kind, step in (("TEMPLATE_V", "velocity"), ("TEMPLATE_W", "wave")):
+        merged, sharp = merged_template(template, step, sharp)
         ctx.save(kind, merged, table, fibre="AB", header={**header, **merged_cards(step)}, inherit=first)
     for kind, cube in zip(("BIGCUBE0", "BIGCUBE"), template.cubes, strict=True):
         ctx.save(kind, Image(kind, cube), table, fibre="AB", header=header, inherit=first)
 
 
-def merged_template(template: Template, step: str) -> Table:
-    """Orders merged into one spectrum; ``step`` as in :func:`apero_dask.recipes.merged.wave_grid`."""
+def merged_template(
+    template: Template, step: str, sharp: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[Table, tuple[np.ndarray, np.ndarray]]:
+    """Orders merged into one spectrum, and the deconvolved spectrum with its wavelengths.
+
+    ``step`` as in :func:`apero_dask.recipes.merged.wave_grid`; `sharp` is the deconvolved spectrum if it is
+    known from the grid of constant velocity step.
+    """
     import numpy as np
 
     from apero_dask.io.fitswriter import Table
@@ -130,15 +138,23 @@ def merged_template(template: Template, step: str) -> Table:
     def along(plane: np.ndarray) -> np.ndarray:
         return merge(plane * blaze, noise, blaze, template.wave, points).flux
 
+    if sharp is None:
+        sharp = points, deconvolved(flux.flux, STEP_KMS)
+    known = np.isfinite(sharp[1])
+    deconv = np.full(points.size, np.nan)
+    if known.any():
+        deconv = np.interp(points, sharp[0][known], sharp[1][known])
+        deconv[~np.isfinite(flux.flux)] = np.nan
     number = np.nan_to_num(along(template.count.astype(np.float64)))
     columns = {
         "wavelength": flux.wavelength,
         "flux": flux.flux,
         "eflux": flux.error,
         "rms": along(template.scatter),
+        "deconv": deconv,
         "n_valid": np.clip(np.rint(number), 0, None).astype(np.int32),
     }
-    return Table("TEMPLATE_S1D", columns, units={"wavelength": "nm"})
+    return Table("TEMPLATE_S1D", columns, units={"wavelength": "nm"}), sharp
 
 
 def frame_table(ctx: RecipeContext, frames: Sequence[Frame]) -> Table:

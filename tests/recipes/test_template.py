@@ -15,6 +15,7 @@ from apero_dask.core.products import KINDS, folder
 from apero_dask.core.work import Calibration, CalibrationFile
 from apero_dask.io.fits import FitsFile
 from apero_dask.io.fitswriter import Image, Table
+from apero_dask.recipes import template_deconvolve
 from apero_dask.recipes.template_stack import berv_coverage, combine
 from apero_dask.recipes.wave_maps import coefficient_columns
 from apero_dask.recipes.wave_products import map_cards
@@ -165,7 +166,7 @@ def test_products_hold_what_programs_read(twelve: dict[str, Path]) -> None:
     for kind, size in (("TEMPLATE_W", 307001), ("TEMPLATE_V", 285377)):
         table = FitsFile(twelve[kind]).table(1)
         assert table["wavelength"].size == size
-        assert {"flux", "eflux", "rms", "n_valid"} <= set(table)
+        assert {"flux", "eflux", "rms", "deconv", "n_valid"} <= set(table)
         lit = np.isfinite(table["flux"])
         # Merged orders show the same star: compared in the middle of an order of H.
         middle = np.abs(table["wavelength"] - star().wave[6, 508]) < 1.0
@@ -260,6 +261,24 @@ def test_combination_is_the_weighted_mean_of_what_belongs_together() -> None:
     assert np.median(found.error) == pytest.approx(best, rel=0.1)
     assert abs(found.flux[77] - star_row[77]) < 5 * best
     assert found.count[77] == 4
+
+
+def test_deconvolved_template_is_what_the_line_spread_blurs() -> None:
+    velocity = np.arange(4000.0)
+    lines = np.random.default_rng(1).uniform(50, 3950, 150)
+    star_row = np.ones(velocity.size)
+    for line in lines:
+        star_row *= 1 - 0.3 * np.exp(-0.5 * ((velocity - line) / 2.5) ** 2)
+    seen = np.convolve(star_row, template_deconvolve.line_spread(1.0), mode="same")
+    seen[2000:2010] = np.nan
+    sharp = template_deconvolve.deconvolved(seen, 1.0)
+    known = np.isfinite(seen)
+    assert (np.isfinite(sharp) == known).all()
+    inner = known & (velocity > 50) & (velocity < 3950) & (np.abs(velocity - 2005) > 40)
+    # The smoothing of the corrections keeps the finest structure out: half of the error goes, not all.
+    assert np.std((sharp - star_row)[inner]) < 0.5 * np.std((seen - star_row)[inner])
+    again = np.convolve(np.where(known, sharp, 1.0), template_deconvolve.line_spread(1.0), mode="same")
+    assert np.abs(again - seen)[inner].max() < 0.01
 
 
 def test_coverage_is_the_product_over_frames() -> None:
