@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("apero", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("apero")
 
-SHARING = ("recipes", "engine", "report", "cli")
+SHARING = ("recipes", "engine", "cluster", "report", "cli")
 """Folders whose tests share archives that take long to make, the slowest first: each stays in one process."""
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.reductions import RUN_FILE, STANDINS, reduced_locally
 from tests.cluster.slurm import Slurm, missing
+from tests.engine import bed
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,17 @@ def slurm() -> Iterator[Slurm]:
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder for compiled kernels that all jobs share, cold at the beginning."""
     return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="session")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw frames without pixels; to be cloned."""
+    return bed.make_archive(tmp_path_factory.mktemp("archive") / "data root")
+
+
+@pytest.fixture(scope="session")
+def local(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run file of these tests, reduced without a batch system."""
+    root = bed.clone(headers, tmp_path_factory.mktemp("local") / "data root")
+    # Stand-ins live in the process of the command, so it does without workers.
+    return reduced_locally(root, "SPIROU", STANDINS, RUN_FILE.replace("CORES = 2", "CORES = 1"))

@@ -5,12 +5,7 @@ Waiting times are generous: ten processes start on two processors, and nothing h
 
 from __future__ import annotations
 
-import os
-import shlex
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,23 +16,22 @@ from apero_dask.simulator.cli import main as simulate
 from apero_dask.simulator.config import SimulatorConfig
 from apero_dask.simulator.runner import campaign_of, simulate_frame
 from apero_dask.simulator.truth import OutputConfig
+from tests.cluster.reductions import (
+    REAL,
+    ROOT,
+    RUN_FILE,
+    STANDINS,
+    cluster_log,
+    command,
+    reduced_locally,
+    until,
+)
 from tests.cluster.slurm import Slurm
 from tests.engine import bed
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[2]
 WRAPPER = ROOT / "slurm" / "apero.sbatch"
 ENDS_S = 420.0
-STANDINS, REAL = "tests.cluster.processing", "apero_dask"
-"""What is run: the command with stand-in recipes, or as it is."""
-RUN_FILE = f"""\
-RUN_NAME = on a cluster
-MASTER_OBS_DIR = {bed.MASTER_NIGHT}
-INCLUDE_OBS_DIRS = {bed.MASTER_NIGHT}
-SCIENCE_TARGETS = Gl699
-CORES = 2
-id1 = limited_seq
-"""
 SITE = """\
 workers = 2
 memory = "2GB"
@@ -46,27 +40,6 @@ queue = "main"
 interface = "lo"
 prologue = "export APERO_TEST_PROLOGUE='a b'"
 """
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 180.0) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.2)
-
-
-def command(folder: Path, module: str) -> Path:
-    """A program like the installed ``apero_processing``: this interpreter, these sources."""
-    path = folder / "apero processing"
-    sources = f"{ROOT}:{ROOT / 'kernels'}"
-    path.write_text(
-        f"#!/bin/bash\nexport PYTHONPATH={shlex.quote(sources)}\n"
-        f'exec {shlex.quote(sys.executable)} -m {module} "$@"\n',
-        encoding="utf-8",
-    )
-    path.chmod(0o755)
-    return path
 
 
 class Submitted:
@@ -113,40 +86,6 @@ class Submitted:
         """What it printed."""
         return self.output.read_text(encoding="utf-8", errors="replace") if self.output.exists() else ""
 
-    def log(self) -> str:
-        """What became of its jobs."""
-        return "".join(p.read_text(encoding="utf-8") for p in (self.root / "log").glob("*/cluster.log"))
-
-
-@pytest.fixture(scope="module")
-def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Raw frames without pixels; to be cloned."""
-    return bed.make_archive(tmp_path_factory.mktemp("archive") / "data root")
-
-
-def reduced_locally(root: Path, instrument: str, module: str, text: str) -> Path:
-    """Reduce on this machine with the local dask cluster."""
-    run_file = root.parent / "run.ini"
-    run_file.write_text(text, encoding="utf-8")
-    program = str(command(root.parent, module))
-    done = subprocess.run(
-        [program, instrument, str(run_file), "--data", str(root), "--cluster", "local"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={k: v for k, v in os.environ.items() if not k.startswith("APERO_")},
-    )
-    assert done.returncode == 0, done.stderr
-    return root
-
-
-@pytest.fixture(scope="module")
-def local(headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run file, reduced without a batch system."""
-    root = bed.clone(headers, tmp_path_factory.mktemp("local") / "data root")
-    # Stand-ins live in the process of the command, so it does without workers.
-    return reduced_locally(root, "SPIROU", STANDINS, RUN_FILE.replace("CORES = 2", "CORES = 1"))
-
 
 def test_products_are_those_of_the_local_run(
     slurm: Slurm, headers: Path, local: Path, kernels: Path, tmp_path: Path
@@ -161,10 +100,10 @@ def test_products_are_those_of_the_local_run(
     assert run.end() == "0:0", run.said()
     assert len(bed.contents(root)) > 300
     assert bed.contents(root) == bed.contents(local)
-    assert f"job {victim} of worker" in run.log() and "is lost" in run.log()
+    assert f"job {victim} of worker" in cluster_log(root) and "is lost" in cluster_log(root)
     assert run.workers() == run.workers("PENDING") == []
     assert bed.temporaries(root) == []
-    assert "Dashboard: http://127.0.0.1:" in run.said() and "tls://127.0.0.1:" in run.log()
+    assert "Dashboard: http://127.0.0.1:" in run.said() and "tls://127.0.0.1:" in cluster_log(root)
     assert not list((root / "log").glob("*/tls"))
 
 
@@ -252,5 +191,5 @@ def test_demonstration_campaign(slurm: Slurm, kernels: Path, tmp_path: Path) -> 
     victim = run.workers()[0]
     slurm.run("scancel", victim)
     assert run.end(7000.0) == "0:0", run.said()
-    assert f"job {victim} of worker" in run.log()
+    assert f"job {victim} of worker" in cluster_log(root)
     assert bed.contents(root) == bed.contents(here)
