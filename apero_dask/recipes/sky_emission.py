@@ -266,15 +266,16 @@ def fit_sky(residual: np.ndarray, variance: np.ndarray, names: tuple[str, ...], 
     seen is not subtracted.
     """
     import numpy as np
-    from scipy.ndimage import gaussian_filter1d
+
+    from apero_dask.recipes.tellu_clean import smooth
 
     good = np.isfinite(residual) & (variance > 0)
     one = good.astype(float)
-    norm = np.maximum(gaussian_filter1d(one, SMOOTH_PX, axis=1), 1e-6)
+    norm = np.maximum(smooth(one, SMOOTH_PX), 1e-6)
 
     def narrow(values: np.ndarray) -> np.ndarray:
-        smooth = gaussian_filter1d(np.where(good, values, 0.0), SMOOTH_PX, axis=-1) / norm
-        return np.where(good, values - smooth, 0.0)
+        broad = smooth(np.where(good, values, 0.0), SMOOTH_PX) / norm
+        return np.where(good, values - broad, 0.0)
 
     data = narrow(np.where(good, residual, 0.0))
     weight = np.where(good, 1.0 / np.where(good, variance, 1.0), 0.0)

@@ -80,6 +80,8 @@ class Cleaned:
     """d transmission / d velocity, 1/(km/s)."""
     scatter: float
     """Median over the orders of residual scatter over photon noise."""
+    orders: np.ndarray
+    """bool[order]: orders of the fit."""
 
 
 def transmission_planes(
@@ -200,7 +202,10 @@ def preclean(table: Absorption, observed: Observed, near: Cleaned | None = None)
     import numpy as np
 
     light = star_light(observed)
-    orders = informative_orders(table, observed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = observed.variance / np.square(observed.flux)
+    orders = informative_orders(table, observed) if near is None else near.orders
+    rows = np.flatnonzero(orders)
     p = np.array([FIRST_WATER, observed.airmass, 0.0])
     start = p.copy()
     if near is not None:
@@ -210,11 +215,13 @@ def preclean(table: Absorption, observed: Observed, near: Cleaned | None = None)
     converged, steps, frozen, scatter = False, 0, None, float("nan")
     while steps < MOST_STEPS and not converged and orders.any():
         steps += 1
-        planes = transmission_planes(table, observed, p[0], p[1], p[2], orders)
+        planes = transmission_planes(table, observed, p[0], p[1], p[2], orders)[:, rows]
         if frozen is None or (near is None and steps <= 3):
             frozen = planes[0] > DEEPEST
-        terms = np.stack([planes[1], planes[2], velocity_slope(planes[0], observed.wave)])
-        step, covariance, scatter = _step(light, observed, planes[0], terms, frozen, (p - start), prior)
+        terms = np.stack([planes[1], planes[2], velocity_slope(planes[0], observed.wave[rows])])
+        step, covariance, scatter = _step(
+            light[rows], noise[rows], planes[0], terms, frozen, p - start, prior
+        )
         # Far from the solution the logarithm is not linear: never more than a factor of 2 at once.
         step = np.clip(step, -0.5 * np.array([p[0], p[1], 0.4]), np.array([p[0], p[1], 0.2]))
         p = p + step
@@ -238,26 +245,25 @@ def preclean(table: Absorption, observed: Observed, near: Cleaned | None = None)
         planes[2],
         velocity_slope(planes[0], observed.wave),
         scatter,
+        orders,
     )
 
 
 def _step(
     light: np.ndarray,
-    observed: Observed,
+    noise: np.ndarray,
     transmission: np.ndarray,
     terms: np.ndarray,
     usable: np.ndarray,
     away: np.ndarray,
     prior: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """One Gauss-Newton step, its covariance, and the scatter over photon noise."""
+    """One Gauss-Newton step, its covariance, and the scatter over photon noise; `noise` is relative."""
     import numpy as np
     from apero_kernels.polynomial import low_pass
-    from scipy.ndimage import gaussian_filter1d
 
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(usable, light / transmission, np.nan)
-        noise = observed.variance / np.square(observed.flux)
         slopes = terms / transmission
     residual, weight = np.zeros(light.shape), np.zeros(light.shape)
     for o in range(light.shape[0]):
@@ -271,10 +277,10 @@ def _step(
         weight[o, good] = 1.0 / noise[o, good]
     used = weight > 0
     slopes = np.where(used, slopes, 0.0)
-    total = np.maximum(gaussian_filter1d(weight, SMOOTH_PX, axis=1), 1e-300)
+    total = np.maximum(smooth(weight, SMOOTH_PX), 1e-300)
 
     def narrow(values: np.ndarray) -> np.ndarray:
-        return np.where(used, values - gaussian_filter1d(values * weight, SMOOTH_PX, axis=-1) / total, 0.0)
+        return np.where(used, values - smooth(values * weight, SMOOTH_PX) / total, 0.0)
 
     residual, slopes = narrow(residual), narrow(slopes)
     weight = weight.copy()
@@ -295,3 +301,15 @@ def _step(
         off = np.square(r - change @ g) * w / CUT**2
         robust = w * np.square(np.maximum(1.0 - off, 0.0))
     return change, np.linalg.inv(matrix), float(np.median(found)) if found else float("nan")
+
+
+def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Mean over a bell of three boxes of that standard deviation (px) along the last axis."""
+    import numpy as np
+    from scipy.ndimage import uniform_filter1d
+
+    # Three boxes of an odd size n have the variance (n^2 - 1) / 4.
+    size = 2 * round((4.0 * sigma**2 + 1.0) ** 0.5 / 2.0 - 0.5) + 1
+    for _ in range(3):
+        values = uniform_filter1d(values, size, axis=-1)
+    return np.asarray(values)

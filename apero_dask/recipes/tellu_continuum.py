@@ -5,6 +5,7 @@ Heavy imports happen inside the functions.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 LENGTH_PX = 40.0
 """The continuum follows half of a wave of 2 pi times this length."""
 BIN_PX = 8
-PASSES = 6
+PASSES = 5
 CUT = 4.0
 """Pixels off the continuum by more sigma lose their weight."""
 FEWEST = 60
@@ -23,12 +24,14 @@ MOST_TREND = 0.3
 
 
 def smooth_curve(values: np.ndarray, weights: np.ndarray, length: float) -> np.ndarray:
-    """Smooth curve through weighted values, float64[x]; defined everywhere, also where the weight is 0.
+    """Smooth curves through weighted values, float64[row, x]; defined also where the weight is 0.
 
     Parameters
     ----------
-    values, weights : float64[x]
+    values : float64[row, x]
         Values where the weight is 0 do not matter.
+    weights : float64[x]
+        Of all rows.
     length : float
         px; a wave exp(i x / length) of unit weight is followed by half.
 
@@ -39,16 +42,15 @@ def smooth_curve(values: np.ndarray, weights: np.ndarray, length: float) -> np.n
     means of 8 px: on single pixels the sixth power of the length leaves no digits for wide gaps.
     """
     import numpy as np
-    from scipy.interpolate import CubicSpline
     from scipy.linalg import solveh_banded
 
-    bins = -(-values.size // BIN_PX)
-    padded = np.zeros((2, bins * BIN_PX))
+    count, n = values.shape
+    bins = -(-n // BIN_PX)
     known = weights > 0
-    padded[0, : values.size][known] = weights[known]
-    padded[1, : values.size][known] = weights[known] * values[known]
-    total, first = padded.reshape(2, bins, BIN_PX).sum(axis=2)
-    total, first = total / BIN_PX, first / BIN_PX
+    padded = np.zeros((count + 1, bins * BIN_PX))
+    padded[0, :n][known] = weights[known]
+    padded[1:, :n][:, known] = values[:, known] * weights[known]
+    means = padded.reshape(count + 1, bins, BIN_PX).mean(axis=2)
     scale = (length / BIN_PX) ** 6
     bands = np.zeros((4, bins))
     difference = (-1.0, 3.0, -3.0, 1.0)
@@ -57,9 +59,22 @@ def smooth_curve(values: np.ndarray, weights: np.ndarray, length: float) -> np.n
         for i in range(4 - k):
             bands[k, i : bins - 3 + i] += scale * difference[i] * difference[i + k]
     # The penalty leaves parabolas free: a trace of weight keeps the matrix regular where nothing is known.
-    bands[0] += total + 1e-8 * max(float(total.max(initial=0.0)), 1e-300)
-    middle = (np.arange(bins) + 0.5) * BIN_PX - 0.5
-    return np.asarray(CubicSpline(middle, solveh_banded(bands, first, lower=True))(np.arange(values.size)))
+    bands[0] += means[0] + 1e-8 * max(float(means[0].max(initial=0.0)), 1e-300)
+    nodes = solveh_banded(bands, means[1:].T, lower=True, check_finite=False).T
+    first, shares = _between(n, bins)
+    return np.asarray(sum(share * nodes[:, first + k] for k, share in enumerate(shares)))
+
+
+@cache
+def _between(n: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """First of four means and their shares (cubic through four points) at every pixel."""
+    import numpy as np
+
+    at = (np.arange(n) + 0.5) / BIN_PX - 0.5
+    first = np.clip(np.floor(at).astype(int) - 1, 0, bins - 4)
+    t = at - first
+    shares = [np.prod([(t - m) / (k - m) for m in range(4) if m != k], axis=0) for k in range(4)]
+    return first, np.stack(shares)
 
 
 def hot_continuum(light: np.ndarray, variance: np.ndarray, transmission: np.ndarray) -> np.ndarray:
@@ -100,7 +115,7 @@ def hot_continuum(light: np.ndarray, variance: np.ndarray, transmission: np.ndar
         weight, trend = base.copy(), 0.0
         for _ in range(PASSES):
             straight = np.where(good, clean * np.exp(trend * deep), level)
-            curve = smooth_curve(straight, weight, LENGTH_PX)
+            curve, level_of_depth = smooth_curve(np.stack([straight, deep]), weight, LENGTH_PX)
             if not (np.isfinite(curve).all() and np.median(curve[good]) > 0):
                 break
             safe = np.maximum(curve, 0.05 * level)
@@ -108,8 +123,8 @@ def hot_continuum(light: np.ndarray, variance: np.ndarray, transmission: np.ndar
             sigma = 1.4826 * float(np.median(np.abs(off[good]) / np.sqrt(noise[good])))
             z = off / np.sqrt(noise) / (CUT * max(sigma, 1e-12))
             weight = base * np.square(np.maximum(1.0 - np.square(z), 0.0))
-            # Narrow part of the absorption: its own smooth curve taken off.
-            narrow = np.where(good, deep - smooth_curve(deep, weight, LENGTH_PX), 0.0)
+            # Narrow part of the absorption: its own smooth curve, of the weights before, taken off.
+            narrow = np.where(good, deep - level_of_depth, 0.0)
             power = float(np.sum(weight * np.square(narrow)))
             if power > 1e-4 * np.count_nonzero(good) * np.mean(weight[good]) * 0.01:
                 change = -float(np.sum(weight * narrow * off / safe)) / power

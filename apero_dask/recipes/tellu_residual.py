@@ -183,7 +183,8 @@ def principal_residual(
     in it (stellar lines).  The expected spread keeps stellar lines from being fitted.
     """
     import numpy as np
-    from scipy.ndimage import gaussian_filter1d
+
+    from apero_dask.recipes.tellu_clean import smooth
 
     first = np.gradient(components[0], axis=1)
     vectors = np.concatenate([components, first[None], np.gradient(first, axis=1)[None]])
@@ -195,10 +196,10 @@ def principal_residual(
             level[o] = np.median(light[o, good[o]])
     data = np.where(good, np.log(np.where(good, light, 1.0) / level), 0.0)
     weight = np.where(good, 1.0 / np.where(good, noise, 1.0), 0.0)
-    total = np.maximum(gaussian_filter1d(weight, SMOOTH_PX, axis=1), 1e-300)
+    total = np.maximum(smooth(weight, SMOOTH_PX), 1e-300)
 
     def narrow(values: np.ndarray) -> np.ndarray:
-        return np.where(good, values - gaussian_filter1d(values * weight, SMOOTH_PX, axis=-1) / total, 0.0)
+        return np.where(good, values - smooth(values * weight, SMOOTH_PX) / total, 0.0)
 
     data = narrow(data)
     design = np.stack([narrow(v)[good] for v in vectors], axis=1)

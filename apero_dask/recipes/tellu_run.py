@@ -60,7 +60,10 @@ def obj_mk_tellu(ctx: RecipeContext) -> None:
         }
     reference = wave_map(ctx, "WAVEM", REFERENCE)
     target = reference.image()
-    planes = {name: on_grid(plane, found.wave, target) for name, plane in planes.items()}
+    planes = {
+        name: on_grid(plane, found.wave, target, 3 if name == "TRANS" else 1)
+        for name, plane in planes.items()
+    }
     judge(ctx, found)
     order = ctx.instrument.snr_telluric
     snr, airmass = float(found.spectra.snr[order]), found.spectra.airmass
@@ -103,8 +106,11 @@ def pass_card(ctx: RecipeContext) -> tuple[int, str]:
     return (1 if ctx.work.variant == FIRST_PASS else 2, "pass of the telluric steps, 2 = public")
 
 
-def on_grid(plane: np.ndarray, wave: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Plane float64[order, x] on other wavelengths of the same orders (cubic); holes stay open."""
+def on_grid(plane: np.ndarray, wave: np.ndarray, target: np.ndarray, degree: int) -> np.ndarray:
+    """Plane float64[order, x] on other wavelengths of the same orders; holes stay open.
+
+    `degree` 3: cubic spline, else straight lines.
+    """
     import numpy as np
     from scipy.interpolate import CubicSpline
 
@@ -117,7 +123,10 @@ def on_grid(plane: np.ndarray, wave: np.ndarray, target: np.ndarray) -> np.ndarr
         near = np.interp(target[o], wave[o], good.astype(float)) > GAP_PX
         # A wavelength map that differs by part of a pixel must not cost the pixels at the ends.
         near &= (target[o] >= at[0] - (at[1] - at[0])) & (target[o] <= at[-1] + (at[-1] - at[-2]))
-        out[o, near] = CubicSpline(at, plane[o, good])(target[o, near])
+        if degree == 3:
+            out[o, near] = CubicSpline(at, plane[o, good])(target[o, near])
+        else:
+            out[o, near] = np.interp(target[o, near], at, plane[o, good])
     return out
 
 

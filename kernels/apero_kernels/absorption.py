@@ -57,6 +57,7 @@ def _spread(values, place, fwhm, exponent, step, first_exponent, reach, table, o
     planes, n = values.shape
     orders, columns = place.shape
     nodes = table.shape[1]
+    weights = np.empty(n)
     for o in range(orders):
         for x in range(columns):
             p = exponent[o, x]
@@ -74,18 +75,18 @@ def _spread(values, place, fwhm, exponent, step, first_exponent, reach, table, o
                 continue
             per_point = (nodes - 2) / (reach[k] * scale)
             total = 0.0
-            for c in range(planes):
-                out[c, o, x] = 0.0
+            shape = table[k]
             for j in range(first, end):
                 u = abs(j - place[o, x]) * per_point
                 i = int(u)
-                f = u - i
-                weight = table[k, i] + f * (table[k, i + 1] - table[k, i])
-                total += weight
-                for c in range(planes):
-                    out[c, o, x] += weight * values[c, j]
+                weights[j - first] = shape[i] + (u - i) * (shape[i + 1] - shape[i])
+                total += weights[j - first]
             for c in range(planes):
-                out[c, o, x] /= total
+                row = values[c]
+                mean = 0.0
+                for j in range(first, end):
+                    mean += weights[j - first] * row[j]
+                out[c, o, x] = mean / total
 
 
 def add_lines(
