@@ -20,7 +20,12 @@ if [ "$left" -gt 0 ]; then
     echo "qsub: cannot connect to server (errno=111)" >&2
     exit 1
 fi
-script="${{@: -1}}"
+variables=()
+while [ $# -gt 1 ]; do
+    if [ "$1" = -v ]; then IFS=, read -r -a variables <<< "$2"; fi
+    shift
+done
+script=$1
 while ! mkdir "$here/numbering" 2>/dev/null; do sleep 0.05; done
 number=$(($(cat "$here/last" 2>/dev/null || echo 0) + 1))
 echo "$number" > "$here/last"
@@ -30,7 +35,7 @@ name=$(sed -n 's/^#PBS -N //p' "$script")
 logs=$(sed -n 's/^#PBS -o //p' "$script" | tr -d '"')
 echo "$name" > "$here/$number.name"
 cd {home}
-env -i PATH=/usr/bin:/bin HOME={home} PBS_JOBID="$number.fake" \\
+env -i PATH=/usr/bin:/bin HOME={home} PBS_JOBID="$number.fake" "${{variables[@]}}" \\
     setsid bash "$here/$number.job" > "${{logs:-$here/}}$number.fake.OU" 2>&1 < /dev/null &
 echo $! > "$here/$number.pid"
 echo "$number.fake"
