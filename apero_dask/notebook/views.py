@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60
 """Rows of a table in a notebook; the astropy tables have all of them."""
-VELOCITY_UNITS = {
-    "bjd": "d",
-    "rv_kms": "km/s",
-    "error_ms": "m/s",
-    "drift_ms": "m/s",
-    "fwhm_kms": "km/s",
-    "contrast": "%",
-    "bisector_ms": "m/s",
-    "berv_kms": "km/s",
-    "limit_ms": "m/s",
-    "mjd": "d",
-    "exptime_s": "s",
-}
 
 
 def planned_table(plan: Plan) -> Table:
@@ -104,6 +91,7 @@ def velocity_table(reduction: Reduction, name: str = "") -> Table:
     from apero_dask.io.assets import OBJECTS_FILE, read_objects
     from apero_dask.io.markers import absolute
     from apero_dask.report.velocities import Velocity, read_series
+    from apero_dask.report.velocity_files import UNITS
 
     trees = reduction.request.prepared.trees
     names = read_objects(trees.assets / OBJECTS_FILE).names
@@ -112,7 +100,7 @@ def velocity_table(reduction: Reduction, name: str = "") -> Table:
     wanted = names.resolve(name) if name else ""
     rows = [astuple(row) for one in series if wanted in ("", one.object) for row in one.rows]
     table = _table([field.name for field in fields(Velocity)], rows)
-    for column, unit in VELOCITY_UNITS.items():
+    for column, unit in UNITS.items():
         if rows:
             table[column].unit = unit
     return table
