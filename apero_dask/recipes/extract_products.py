@@ -62,7 +62,7 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
         The blaze of a fibre is missing or of another shape.
     """
     from apero_dask.io.fitswriter import Image
-    from apero_dask.recipes.merged import merge, merged_cards, merged_table, wave_grid
+    from apero_dask.recipes.merged import merge_on, merged_cards, merged_table, wave_grid
 
     i = ctx.instrument
     planned = {(kind, fibre) for kind, fibre, _ in ctx.work.outputs}
@@ -96,10 +96,10 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
                 header={**header, "EXT_TYPE": ("EXT_E2DS_LL", "kind of spectrum")},
             )
         repeated = ((client, header[client][0], "S/N in mid-order"),)
-        for kind, grid in GRIDS:
-            if (kind, fibre) not in planned:
-                continue
-            merged = merge(spectrum.e2dsff, spectrum.variance_ff, blaze, one.wave.image(), wave_grid(grid))
+        wanted = [(kind, grid) for kind, grid in GRIDS if (kind, fibre) in planned]
+        points = [wave_grid(grid) for _, grid in wanted]
+        spectra = merge_on(spectrum.e2dsff, spectrum.variance_ff, blaze, one.wave.image(), points)
+        for merged, (kind, grid) in zip(spectra, wanted, strict=True):
             ctx.save(
                 kind,
                 replace(merged_table(merged, kind), cards=repeated),

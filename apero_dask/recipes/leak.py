@@ -205,7 +205,7 @@ def cal_leak(ctx: RecipeContext) -> None:
     from apero_dask.core.errors import DataError
     from apero_dask.io.fitswriter import Image
     from apero_dask.recipes.leak_light import leak_kernel, without_holes
-    from apero_dask.recipes.merged import merge, merged_cards, merged_table, wave_grid
+    from apero_dask.recipes.merged import merge_on, merged_cards, merged_table, wave_grid
     from apero_dask.recipes.wave_maps import wave_map
 
     i = ctx.instrument
@@ -258,8 +258,9 @@ def cal_leak(ctx: RecipeContext) -> None:
             header=cards,
             inherit=files[fibre],
         )
+        spectra = dict(zip(grids, merge_on(flux, variance, blaze, wave, list(grids.values())), strict=True))
         for name, kind_of_grid in (("LCORR_S1D_W", "wave"), ("LCORR_S1D_V", "velocity")):
-            merged = merge(flux, variance, blaze, wave, grids[kind_of_grid])
+            merged = spectra[kind_of_grid]
             ctx.save(
                 name,
                 merged_table(merged, name),

@@ -5,6 +5,7 @@ Heavy imports happen inside the functions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,18 @@ class Merged:
 def merge(
     flux: np.ndarray, variance: np.ndarray, blaze: np.ndarray, wave: np.ndarray, grid: np.ndarray
 ) -> Merged:
-    """Merge the orders of a flat-fielded spectrum.
+    """Merge the orders of a flat-fielded spectrum on one grid; see :func:`merge_on`."""
+    return merge_on(flux, variance, blaze, wave, (grid,))[0]
+
+
+def merge_on(
+    flux: np.ndarray,
+    variance: np.ndarray,
+    blaze: np.ndarray,
+    wave: np.ndarray,
+    grids: Sequence[np.ndarray],
+) -> list[Merged]:
+    """Merge the orders of a flat-fielded spectrum on several grids, whose splines are shared.
 
     Parameters
     ----------
@@ -74,7 +86,7 @@ def merge(
         Electrons, electrons^2, electrons; NaN = no information.
     wave : float64[order, x]
         Vacuum nm, rising along an order.
-    grid : float64[point]
+    grids : sequence of float64[point]
         Rising wavelengths, nm.
 
     Notes
@@ -88,7 +100,7 @@ def merge(
     from scipy.interpolate import make_interp_spline
     from scipy.ndimage import gaussian_filter1d
 
-    above, below, squares = (np.zeros(grid.size) for _ in range(3))
+    sums = [np.zeros((3, grid.size)) for grid in grids]
     nx = flux.shape[1]
     for f, v, b, w in zip(flux, variance, blaze, wave, strict=True):
         usable = np.isfinite(f) & (v > 0.0) & np.isfinite(b) & np.isfinite(w)
@@ -101,24 +113,32 @@ def merge(
             continue
         taper = gaussian_filter1d(usable.astype(float), TAPER_SIGMA, truncate=3.0, mode="constant")
         taper = (taper - taper.min()) / max(float(taper.max() - taper.min()), 1e-12)
-        at = w[usable]
-        first, end = np.searchsorted(grid, at[0], "left"), np.searchsorted(grid, at[-1], "right")
-        points = grid[first:end]
-        valid = np.interp(points, w[np.isfinite(w)], usable[np.isfinite(w)].astype(float)) > VALID
+        at, known = w[usable], np.isfinite(w)
+        squares = (v * taper * taper)[usable]
         # Both by the same spline: what it does to the taper drops out of the ratio.
         spline = make_interp_spline(at, np.stack([f * taper, b * taper], axis=1)[usable], k=DEGREE)
-        light, weight = spline(points).T
-        above[first:end] += np.where(valid, light, 0.0)
-        below[first:end] += np.where(valid, weight, 0.0)
-        squares[first:end] += np.where(valid, np.interp(points, at, (v * taper * taper)[usable]), 0.0)
-    lit = below > 0.0
-    safe = np.where(lit, below, 1.0)
-    return Merged(
-        grid,
-        np.where(lit, above / safe, np.nan),
-        np.where(lit, np.sqrt(squares) / safe, np.nan),
-        np.where(lit, below, 0.0),
-    )
+        for total, grid in zip(sums, grids, strict=True):
+            first, end = np.searchsorted(grid, at[0], "left"), np.searchsorted(grid, at[-1], "right")
+            part = slice(first, end)
+            points = grid[part]
+            valid = np.interp(points, w[known], usable[known].astype(float)) > VALID
+            light, weight = spline(points).T
+            total[0, part] += np.where(valid, light, 0.0)
+            total[1, part] += np.where(valid, weight, 0.0)
+            total[2, part] += np.where(valid, np.interp(points, at, squares), 0.0)
+    found = []
+    for (above, below, squares), grid in zip(sums, grids, strict=True):
+        lit = below > 0.0
+        safe = np.where(lit, below, 1.0)
+        found.append(
+            Merged(
+                grid,
+                np.where(lit, above / safe, np.nan),
+                np.where(lit, np.sqrt(squares) / safe, np.nan),
+                np.where(lit, below, 0.0),
+            )
+        )
+    return found
 
 
 def merged_table(merged: Merged, name: str) -> Table:

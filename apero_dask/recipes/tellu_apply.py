@@ -128,13 +128,13 @@ def _save_merged(
     cards: dict[str, Any],
     source: Any,
 ) -> None:
-    from apero_dask.recipes.merged import merge, merged_cards, merged_table
+    from apero_dask.recipes.merged import merge_on, merged_cards, merged_table
     from apero_dask.recipes.wave_maps import wave_map
 
     blaze, wave = blaze_of(ctx, fibre), wave_map(ctx, "WAVE", fibre).image()
-    for name, grid in GRIDS:
+    spectra = merge_on(flux, variance, blaze, wave, [grids[grid] for _, grid in GRIDS])
+    for merged, (name, grid) in zip(spectra, GRIDS, strict=True):
         product = f"{kind}_{name}"
-        merged = merge(flux, variance, blaze, wave, grids[grid])
         ctx.save(
             product,
             merged_table(merged, product),
