@@ -216,6 +216,10 @@ def test_with_a_template(seed: int) -> None:
     assert abs(velocity - spec.wind_ms) < 50
     assert found["scatter"] < 1.3 and abs(found["bias"]) < 0.003 and found["absorbed"] < 2.0
     assert file.values["FTTTEMPL"] == "template.fits"
+    without = night.run("obj_fit_tellu", spec, air=model(seed), star=star, noise=7, finiteres=False)
+    plain = judged(night, spec, night.file(without, "TCORR").image(1))
+    print(f"seed {seed}: absorbed pixels {found['absorbed']:.3f}, not corrected {plain['absorbed']:.3f}")
+    assert found["absorbed"] < plain["absorbed"] - 0.01
 
 
 def test_core_lines_removed() -> None:
