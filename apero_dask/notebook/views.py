@@ -166,7 +166,7 @@ def reduction_html(reduction: Reduction) -> str:
         state = executed.states.get(key)
         counts.setdefault(_short(item), Counter())[state.value if state else "not ended"] += 1
     present = {name for row in counts.values() for name in row}
-    columns = [s.value for s in State if s.value in present]
+    columns: list[str] = [s.value for s in State if s.value in present]
     columns += ["not ended"] if "not ended" in present else []
     rows = [
         (step, str(row.total()), *(str(row[name] or "") for name in columns)) for step, row in counts.items()
