@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from apero_dask.cli.processing import main as processing
 from apero_dask.cli.recipe import main
+from apero_dask.core.declare import set_body
+from apero_dask.io.fitswriter import Image
+from apero_dask.recipes.context import RecipeContext
 from tests.engine import standins
 from tests.report.conftest import STAR
-from tests.report.reduction import NIGHT, Answer, Root, captured
+from tests.report.reduction import NIGHT, SKIPPING, Answer, Root, captured
 
 
 def call(root: Root, program: str, *arguments: str) -> Answer:
@@ -42,3 +48,38 @@ def test_a_package_of_one_frame(good: Root) -> None:
     assert answer.status == 0, answer.err
     names = sorted(path.name for path in (good.path / "out" / NIGHT).glob("*.fits"))
     assert names == [f"{STAR[:7]}{letter}.fits" for letter in "estv"]
+
+
+def without_correction(ctx: RecipeContext) -> None:
+    """Stand-in of a packaging that has no telluric correction to package."""
+    image = Image("X", np.zeros((2, 2), np.float32))
+    for kind, _, path in ctx.work.outputs:
+        if kind == "POST_T":
+            ctx.leave_out(kind, "there is none")
+        else:
+            ctx.save_as_is(kind, (), [image])
+            assert path.startswith("out/")
+
+
+def package(root: Root, text: str) -> Answer:
+    with standins.standing_in():
+        set_body("cal_postprocess", without_correction)
+        path = root.run_file(text)
+        return captured(processing, ["--data", str(root.path), "SPIROU", str(path), "--package"])
+
+
+def test_a_product_that_was_left_out_is_told_and_not_missed_later(good: Root) -> None:
+    text = SKIPPING + "SKIP_SCIPOST = True\n"
+    first = package(good, text)
+    assert first.status == 0, first.err
+    (line, *_) = first.lines("I-LEFT-OUT")
+    assert "t.fits was not made: there is none" in line
+    names = sorted(path.name for path in (good.path / "out" / NIGHT).glob("*.fits"))
+    assert len(names) == 4 * 3 and not [name for name in names if name.endswith("t.fits")]
+    # Finished is finished: the next start skips it, and nothing is found missing.
+    again = package(good, text)
+    assert again.status == 0
+    (row,) = again.lines("SCIPOST ")
+    assert row.split() == ["SCIPOST", "4", "4"]
+    verified = good.ask("verify")
+    assert verified.status == 0, verified.out
