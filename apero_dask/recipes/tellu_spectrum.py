@@ -55,6 +55,10 @@ class Template:
     name: str
     files: int
     """Spectra it was made of; 0 = not said."""
+    digest: str
+    """Identity of the template, ``None`` if it has none."""
+    made: str
+    """Mean time of its spectra (MJD), likewise."""
 
 
 def doppler(velocity_kms: float) -> float:
@@ -209,7 +213,8 @@ def read_template(ctx: RecipeContext, wave: np.ndarray, berv: float, hot: bool) 
         if hot:
             out[o] = np.where(out[o] > 0, out[o], 1.0)
     count = file.values.get("MTPNFILU", 0)
-    return Template(out, path.name, int(count) if isinstance(count, (int, float)) else 0)
+    said = [str(file.values.get(key, "None")) for key in ("MTP_HASH", "MTP_TIME")]
+    return Template(out, path.name, int(count) if isinstance(count, (int, float)) else 0, said[0], said[1])
 
 
 def _template_path(ctx: RecipeContext) -> Any:

@@ -227,6 +227,6 @@ def template_cards(found: Prepared, prefix: str) -> dict[str, Any]:
             "template of the star",
         ),
         f"{prefix}N": (template.files if template else 0, "spectra of the template"),
-        f"{prefix}H": ("None", "identity of the template: see CDBTEMPL and INF cards"),
-        f"{prefix}T": ("None", "time of the template: see its own header"),
+        f"{prefix}H": (template.digest if template else "None", "identity of the template"),
+        f"{prefix}T": (template.made if template else "None", "mean time of its spectra, MJD"),
     }
