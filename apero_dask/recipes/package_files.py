@@ -159,28 +159,30 @@ class _Packer:
                 for f in i.science_fibres
             ]
             parts.append(("Recon", "ReconErr", self.members.get(f"RECON_{kind}", i.science_fibres[0])))
-        columns["Wave"] = _column(lead, "wavelength")
+        columns["Wave"] = _columns(lead, "wavelength")[0]
         for flux, error, member in parts:
-            _check_grid(member, columns["Wave"], lead)
-            columns[flux], columns[error] = _column(member, "flux"), _column(member, "eflux")
+            grid, columns[flux], columns[error] = _columns(member, "wavelength", "flux", "eflux")
+            _check_grid(member, grid, columns["Wave"], lead)
         return Table(name, columns, units={"Wave": "nm"}, texts=lead.cards(i.nx, self.basis))
 
 
-def _column(member: Member, name: str) -> Any:
+def _columns(member: Member, *names: str) -> list[Any]:
+    """Columns of a merged spectrum in double precision; DataError if one is not there."""
     import numpy as np
 
     table = member.file.table(1)
-    if name not in table:
-        raise DataError(
-            f"{member.file.path}: columns {', '.join(table)}, expected one called {name}; make it again."
-        )
-    return np.ascontiguousarray(table[name], np.float64)
+    for name in names:
+        if name not in table:
+            raise DataError(
+                f"{member.file.path}: columns {', '.join(table)}, expected one called {name}; make it again."
+            )
+    return [np.ascontiguousarray(table[name], np.float64) for name in names]
 
 
-def _check_grid(member: Member, grid: Any, lead: Member) -> None:
+def _check_grid(member: Member, grid: Any, wanted: Any, lead: Member) -> None:
     import numpy as np
 
-    if not np.array_equal(_column(member, "wavelength"), grid):
+    if not np.array_equal(grid, wanted):
         raise DataError(
             f"{member.file.path} is on another grid than {lead.file.name}; merge its spectrum again."
         )

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from apero_dask.core.errors import ContractError, DataError
 from apero_dask.instruments import instrument
-from apero_dask.io.fitswriter import Image
+from apero_dask.io.fitswriter import Image, Table
 from apero_dask.recipes.wave_basis import coefficients_of, to_power, wave_image
 from tests.recipes.packagenight import FIBRES, SHAPE, PackageNight, column, plane, wavelengths
 
@@ -215,12 +215,24 @@ def test_members_that_do_not_belong_together_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_member_of_another_shape_or_grid_is_refused(tmp_path: Path) -> None:
+def test_a_member_of_another_shape_is_refused(tmp_path: Path) -> None:
     made = packed(tmp_path)
     made.write("TCORR", "B", Image("TELLU_OBJ", np.ones((3, 4))))
     with pytest.raises(DataError, match=r"shape \(3, 4\), expected"):
         made.run()
     assert not list(made.out("e").parent.iterdir())
+
+
+def test_a_merged_spectrum_on_another_grid_is_refused(tmp_path: Path) -> None:
+    made = packed(tmp_path)
+    (table,) = made.extensions("TCORR_S1D_V", "A")
+    columns = dict(table.columns)
+    made.write("TCORR_S1D_V", "A", Table("SC1D_V_FILE", {**columns, "wavelength": columns["wavelength"] + 1}))
+    with pytest.raises(DataError, match=r"is on another grid than 2320031o_pp_s1d_v_lcorr_AB\.fits"):
+        made.run()
+    made.write("TCORR_S1D_V", "A", Table("SC1D_V_FILE", {k: columns[k] for k in ("wavelength", "flux")}))
+    with pytest.raises(DataError, match="expected one called eflux"):
+        made.run()
 
 
 def test_a_sky_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
