@@ -141,7 +141,9 @@ def _locked(
     with _backend(line, prepared, plan, named, used) as (backend, dashboard, most):
         if dashboard:
             print(f"Dashboard: {dashboard}", file=sys.stderr)
-        with Console(plan, store.durations(), used) as console:
+        # How many jobs of a batch system run at a time is not known beforehand.
+        shown = used if prepared.cluster.kind == "local" and not prepared.cluster.single_allocation else 0
+        with Console(plan, store.durations(), shown) as console:
             driver, result = execute(
                 plan,
                 snapshot,
@@ -195,7 +197,7 @@ def _backend(
         return
     asked = "CORES" in settings.lines or any(o.key == "CORES" for o in line.overrides)
     cap = used if used > 1 or asked else None
-    if cluster.kind not in BATCH:
+    if cluster.kind not in BATCH and not cluster.single_allocation:
         with backend_for(cluster.kind, used, cluster.address) as (backend, dashboard):
             yield backend, dashboard, None if cluster.kind == "local" else cap
         return
@@ -205,6 +207,12 @@ def _backend(
     size = job_size(plan, cluster, prepared.instrument.scale, cap)
     name = f"apero-{named.invocation}"
     request = JobRequest(cluster, size, name, prepared.trees.log / named.invocation)
+    if cluster.single_allocation:
+        from apero_dask.deploy.inside import inside_backend
+
+        with inside_backend(request) as (there, dashboard):
+            yield there, dashboard, cap
+        return
     with batch_backend(request) as (jobs, dashboard):
         yield jobs, dashboard, cap if cap is not None and cap < size.jobs else None
 

@@ -75,7 +75,7 @@ def batch_backend(request: JobRequest, runner: Runner = run_task) -> Iterator[tu
     logs.mkdir(parents=True, exist_ok=True)
     submission = Submission(settings.retries)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_log(request.folder / "cluster.log"))
+        stack.enter_context(keep_log(request.folder / "cluster.log"))
         LOGGER.info("driver on %s%s", socket.gethostname(), f" in job {own_job}" if own_job else "")
         swept = sweep(kind, request.name)
         if swept:
@@ -139,7 +139,7 @@ def _close(cluster: JobQueueCluster) -> None:
 
 
 @contextlib.contextmanager
-def _log(path: Path) -> Iterator[None]:
+def keep_log(path: Path) -> Iterator[None]:
     """Everything in a file, warnings on the error stream as well."""
     to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

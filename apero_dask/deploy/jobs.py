@@ -57,11 +57,7 @@ class _Persistent(Job):
     ) -> None:
         self._submission = submission
         kwargs.pop("protocol", None)
-        if security is not None:
-            # dask-jobqueue does not quote the paths.
-            files = security.get_tls_config_for_role("worker")
-            extra = [f"--tls-{key.replace('_', '-')} {shlex.quote(files[key])}" for key in _TLS_FILES]
-            kwargs["worker_extra_args"] = [*kwargs.get("worker_extra_args", ()), *extra]
+        kwargs["worker_extra_args"] = [*kwargs.get("worker_extra_args", ()), *_tls_options(security)]
         super().__init__(*args, **kwargs)
 
     async def _submit_job(self, script_filename: str) -> str:
@@ -104,7 +100,12 @@ class _Persistent(Job):
         self.status = Status.closed
 
 
-_TLS_FILES = ("ca_file", "cert", "key")
+def _tls_options(security: Security | None) -> list[str]:
+    """Options of a worker about certificates; dask-jobqueue does not quote the paths."""
+    if security is None:
+        return []
+    files = security.get_tls_config_for_role("worker")
+    return [f"--tls-{key.replace('_', '-')} {shlex.quote(files[key])}" for key in ("ca_file", "cert", "key")]
 
 
 def reason_of(error: BaseException) -> str:
@@ -161,6 +162,28 @@ def prologue(kind: str, settings: ClusterSettings, size: JobSize, code: str) -> 
     return lines
 
 
+def worker_options(settings: ClusterSettings, size: JobSize) -> list[str]:
+    """Options of a worker that dask-jobqueue does not set, as words for the shell."""
+    place = ["--interface", settings.interface] if settings.interface else ["--host", LOOPBACK]
+    declared = shlex.quote(f"{MEMORY}={size.runs_mb} {THREADS}={size.threads}")
+    return [*place, "--no-dashboard", "--resources", declared]
+
+
+def worker_command(
+    scheduler: str, settings: ClusterSettings, size: JobSize, security: Security | None
+) -> str:
+    """Line of the shell that starts a worker without dask-jobqueue."""
+    return " ".join(
+        [
+            f"{interpreter(settings)} -m distributed.cli.dask_worker {scheduler} --nthreads 1 --nanny",
+            f"--memory-limit {size.memory_mb}MB --death-timeout {DEATH_TIMEOUT_S}",
+            *([f"--local-directory {quoted(settings.scratch)}"] if settings.scratch else []),
+            *worker_options(settings, size),
+            *_tls_options(security),
+        ]
+    )
+
+
 def interpreter(settings: ClusterSettings) -> str:
     """Python of the worker jobs, as a word for the shell."""
     return shlex.quote(settings.python or sys.executable)
@@ -209,7 +232,6 @@ def build_cluster(
     submission
         Record shared by the jobs.
     """
-    place = ["--interface", settings.interface] if settings.interface else ["--host", LOOPBACK]
     options: dict[str, Any] = {
         # The page has no password: whoever wants to see it needs access to this machine.
         "dashboard_address": f"{LOOPBACK}:0",
@@ -230,12 +252,7 @@ def build_cluster(
         "local_directory": quoted(settings.scratch) if settings.scratch else None,
         "death_timeout": DEATH_TIMEOUT_S,
         "nanny": True,
-        "worker_extra_args": [
-            *place,
-            "--no-dashboard",
-            "--resources",
-            shlex.quote(f"{MEMORY}={size.runs_mb} {THREADS}={size.threads}"),
-        ],
+        "worker_extra_args": worker_options(settings, size),
         "job_script_prologue": prologue(kind, settings, size, code),
         "job_extra_directives": directives(kind, settings, logs),
         "job_directives_skip": settings.skip_directives,

@@ -46,7 +46,16 @@ class Submitted:
     """A reduction that runs as a job."""
 
     def __init__(
-        self, slurm: Slurm, root: Path, instrument: str, module: str, text: str, **more: str
+        self,
+        slurm: Slurm,
+        root: Path,
+        instrument: str,
+        module: str,
+        text: str,
+        *,
+        asked: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+        **more: str,
     ) -> None:
         self.slurm, self.root = slurm, root
         folder = root.parent
@@ -61,8 +70,8 @@ class Submitted:
         }
         done = subprocess.run(
             [
-                *("sbatch", "--parsable", "--mem=1G", f"--output={self.output}", str(WRAPPER)),
-                *(instrument, str(run_file), "--data", str(root), "--site", str(self.site)),
+                *("sbatch", "--parsable", "--mem=1G", f"--output={self.output}", *asked, str(WRAPPER)),
+                *(instrument, str(run_file), "--data", str(root), "--site", str(self.site), *options),
             ],
             env=environment,
             cwd=ROOT,
@@ -124,6 +133,21 @@ def test_reduction_stops_before_the_walltime_and_continues(
     assert second.end() == "0:0", second.said()
     assert bed.contents(root) == bed.contents(local)
     assert set(bed.executions(root).values()) == {1}
+
+
+def test_workers_inside_the_job_of_the_driver(
+    slurm: Slurm, headers: Path, local: Path, tmp_path: Path
+) -> None:
+    """For sites where jobs may not submit jobs."""
+    root = bed.clone(headers, tmp_path / "data root")
+    run = Submitted(
+        *(slurm, root, "SPIROU", STANDINS, RUN_FILE), asked=("--ntasks=2",), options=("--single-allocation",)
+    )
+    assert run.end() == "0:0", run.said()
+    assert not slurm.jobs()
+    assert "2 worker(s) in job" in cluster_log(root)
+    assert bed.contents(root) == bed.contents(local)
+    assert len(list((root / "log").glob("*/jobs/worker-*.log"))) == 2
 
 
 PIXELS = f"""\

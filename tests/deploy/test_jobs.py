@@ -18,6 +18,7 @@ from apero_dask.deploy.allocation import leave_allocation
 from apero_dask.deploy.batch import JobRequest, batch_backend
 from apero_dask.deploy.certificates import make_certificates
 from apero_dask.deploy.clusters import ClusterError
+from apero_dask.deploy.inside import tasks_of
 from apero_dask.deploy.jobs import build_cluster, reason_of
 from apero_dask.deploy.site import ClusterSettings
 from apero_dask.deploy.sizing import JobSize, job_size
@@ -168,6 +169,15 @@ def test_variables_of_the_own_job_are_forgotten() -> None:
     }
     assert leave_allocation(variables) == "12"
     assert variables == {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "rrg-x", "HOME": "/h"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [({}, "no job"), ({"SLURM_JOB_ID": "3"}, "SLURM_NTASKS = nothing"), ({"SLURM_NTASKS": "4"}, "no job")],
+)
+def test_single_allocation_without_one(variables: dict[str, str], found: str) -> None:
+    with pytest.raises(ClusterError, match=f"--single-allocation needs a SLURM job .*{found}"):
+        tasks_of(variables)
 
 
 def test_key_is_for_the_owner_only(tmp_path: Path) -> None:

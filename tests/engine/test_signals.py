@@ -37,17 +37,27 @@ def finish(root: Path, reference: bed.Reduced) -> bed.Reduced:
     return last
 
 
-@pytest.mark.parametrize("workers", [0, 2], ids=["in process", "workers"])
-def test_interrupt_once_ends_what_runs(workers: int, root: Path, reference: bed.Reduced) -> None:
+@pytest.mark.parametrize(
+    ("workers", "number", "wanted", "reason"),
+    [
+        (0, signal.SIGINT, 130, "keyboard"),
+        (2, signal.SIGINT, 130, "keyboard"),
+        (0, signal.SIGUSR1, 75, "TERM"),
+    ],
+    ids=["in process", "workers", "before the walltime"],
+)
+def test_interrupt_once_ends_what_runs(
+    workers: int, number: signal.Signals, wanted: int, reason: str, root: Path, reference: bed.Reduced
+) -> None:
     slow = reference.of("PP", stem="2320020a").key
     bed.set_faults(root, {"PP 2320020a": {"kind": "sleep_once", "seconds": 2.0}})
     driver = DriverProcess(root, workers=workers)
     wait_until(lambda: started(root, slow))
     # Ctrl-C in a terminal reaches the workers as well.
-    driver.signal(signal.SIGINT, group=True)
+    driver.signal(number, group=number == signal.SIGINT)
     status, report = driver.wait()
-    assert status == 130
-    assert report["stopped_by"] == "keyboard"
+    assert status == wanted
+    assert report["stopped_by"] == reason
     # The run that was at work came to its end and counts.
     assert reference.plan.by_key[slow].identity() in {m.identity for m in bed.markers(root)}  # type: ignore[union-attr]
     before = sum(bed.executions(root).values())
