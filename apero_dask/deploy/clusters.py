@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from apero_dask.deploy.slots import available_memory_mb
 from apero_dask.engine.backend import Backend
@@ -11,6 +12,8 @@ from apero_dask.engine.serial import SerialBackend
 
 KINDS = ("local", "existing")
 """Kinds without jobs; those with jobs are in ``batch.py``."""
+ANSWER_S = 30
+"""A running scheduler must answer within this time."""
 RESERVED_MB = 1000
 """Left for driver and scheduler."""
 
@@ -58,9 +61,15 @@ def backend_for(kind: str, slots: int, address: str = "") -> Iterator[tuple[Back
             raise ClusterError(
                 "cluster kind existing needs DASK_ADDRESS: tcp://host:port or a scheduler file"
             )
-        given = {"address": address} if "://" in address else {"scheduler_file": address}
+        if "://" in address:
+            given = {"address": address}
+        elif Path(address).is_file():
+            given = {"scheduler_file": address}
+        else:
+            # dask would wait for it for ever.
+            raise ClusterError(f"there is no scheduler file {address}; start the scheduler first")
         try:
-            client = Client(**given, timeout="30s")
+            client = Client(**given, timeout=ANSWER_S)
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(f"no scheduler answers at {address} ({error}); start it first") from error
         with client:

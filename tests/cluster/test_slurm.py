@@ -31,7 +31,7 @@ from tests.engine import bed
 
 pytestmark = pytest.mark.cluster
 WRAPPER = ROOT / "slurm" / "apero.sbatch"
-ENDS_S = 420.0
+ENDS_S = 500.0
 SITE = """\
 workers = 2
 memory = "2GB"
@@ -180,12 +180,13 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.timeout(1800)
 def test_pixels_are_those_of_the_local_run(slurm: Slurm, frames: Path, tmp_path: Path) -> None:
     """The recipes themselves, in two jobs at the same time."""
     here = reduced_locally(bed.clone(frames, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, PIXELS)
     root = bed.clone(frames, tmp_path / "jobs" / "data")
     run = Submitted(slurm, root, "SPIROU_MINI", REAL, PIXELS)
-    assert run.end() == "0:0", run.said()
+    assert run.end(900.0) == "0:0", run.said()
     found = bed.contents(root)
     assert {path.rpartition("_pp")[2] for path in found} >= {".fits", "_dark_master.fits", "_badpixel.fits"}
     assert found == bed.contents(here)
