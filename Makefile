@@ -24,6 +24,7 @@ demo: $(STAMP)
 	$(BIN)/apero-dask simulate --campaign demo --out demo --workers 2 --no-truth-images
 	$(BIN)/apero_processing --data demo SPIROU_MINI runfiles/demo.ini
 	$(BIN)/apero-dask status --data demo
+	$(BIN)/apero-dask compare-rv --data demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
