@@ -331,3 +331,31 @@ def test_user_mask_and_options_are_followed(root: Root) -> None:
     assert abs(found["RV_OBJ"] - -110.1) < 0.01
     with pytest.raises(DataError, match=r"Mask gone.mas is not there"):
         root.velocity(files, options=(("mask", "gone.mas"),))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_full_instrument_reaches_its_figures(seed: int) -> None:
+    """49 orders with deep telluric lines left out: scatter, and a constant star against BERV."""
+    found, scattered = [], []
+    for berv in (-25.0, 0.0, 25.0):
+        shown = star(seed, berv=berv, instrument="SPIROU")
+        clear = np.clip(shown.transmission, 0.05, 1.0)
+        variance = (1.2 * shown.flux * clear + 42.0**2) / clear**2
+        flux = np.where(clear < 0.5, np.nan, shown.flux)
+        found.append(measured(shown, flux, variance=variance, berv_max=27.0))
+    for k in range(20):
+        noise = np.sqrt(variance) * np.random.default_rng([seed, k]).standard_normal(flux.shape)
+        scattered.append(measured(shown, flux + noise, variance=variance, berv_max=27.0))
+    rv = 1e3 * np.array([one.rv for one in found])
+    scatter = 1e3 * np.std([one.rv for one in scattered], ddof=1)
+    limit = photon_noise.combined(photon_noise.spectrum_noise(flux, variance, shown.wave))
+    print(
+        f"seed {seed}: {found[0].lines.sum()} lines, against BERV {np.round(rv - rv.mean(), 2)} m/s, scatter "
+        f"{scatter:.2f}, predicted {found[0].noise:.2f}, spectrum {limit:.2f} m/s"
+    )
+    assert np.ptp(rv) < 1.0  # acceptance: 3 m/s peak
+    # 20 draws know their scatter to 16 per cent.
+    assert scatter < 1.2 * found[0].noise * (1 + 0.16)
+    assert found[0].noise < 1.3 * limit
+    assert abs(rv.mean() - -110100.0) < 10.0  # zero point: 75 m/s over the root of the lines that weigh
