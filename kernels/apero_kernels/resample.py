@@ -15,139 +15,68 @@ import numpy as np
 
 from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_output
+from apero_kernels.spline import TAPS, coefficients, prefilter_weights
 
 IDENTITY = (0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # dx, dy, A, B, C, D
 MINIMUM_VALIDITY = 0.5  # share of valid signal below which a pixel says nothing (reference)
 
-_POLE = np.sqrt(8.0) - 3.0  # of the quadratic spline prefilter: -0.17157
-_TAPS = 9  # the impulse response beyond has a sum of 5e-8: below the last bit of float32
 _BAND = 96  # output rows worked on together: two planes of coefficients of 4088 columns take 4 MB
+_BLOCK = 8  # output pixels that are always worked on together
+_SPARE = 4 * _BAND  # rows of coefficients beyond those of one band
+_OUTSIDE = -(2**31)  # no tap has that index
 
 
 @kernel
-def _weights_of_prefilter(out):
-    # Impulse response of the inverse of (1/8, 6/8, 1/8): sqrt(2) pole^|k|.
-    for k in range(out.shape[0]):
-        out[k] = np.sqrt(2.0) * _POLE**k
+def _shifts(displacement, row, out):
+    if displacement.shape[0] > 0:
+        for x in range(out.shape[0]):
+            out[x] = displacement[row, x]
 
 
 @kernel
-def _mirror(i, n):
-    if n == 1:
-        return 0
-    period = 2 * (n - 1)
-    i = abs(i) % period
-    return period - i if i >= n else i
-
-
-@kernel
-def _filter_line(padded, taps, out):
-    # Pairs of equal weight from the outside in: small terms first.
-    n = out.shape[0]
-    for x in range(n):
-        out[x] = taps[0] * padded[x + _TAPS]
-    for k in range(1, _TAPS + 1):
-        weight = taps[k]
-        left = padded[_TAPS - k : _TAPS - k + n]
-        right = padded[_TAPS + k : _TAPS + k + n]
-        for x in range(n):
-            out[x] += weight * (left[x] + right[x])
-
-
-@kernel
-def _add_pair(first, second, weight, out):
-    for x in range(out.shape[0]):
-        out[x] += weight * (first[x] + second[x])
-
-
-@kernel
-def _coefficients(image, first, end, taps, rowwise, rowwise_valid, spline, spline_valid):
-    # Spline coefficients of input rows first..end-1, of the image and of its validity.
-    rows, columns = image.shape
-    padded = np.empty(columns + 2 * _TAPS, np.float32)
-    padded_valid = np.empty(columns + 2 * _TAPS, np.float32)
-    for k in range(end - first + 2 * _TAPS):
-        y = _mirror(first - _TAPS + k, rows)
-        holes = 0
-        for x in range(columns):
-            value = image[y, x]
-            good = np.isfinite(value)
-            padded[x + _TAPS] = value if good else 0.0
-            padded_valid[x + _TAPS] = 1.0 if good else 0.0
-            holes += not good
-        for i in range(_TAPS):
-            left = _mirror(i - _TAPS, columns) + _TAPS
-            right = _mirror(columns + i, columns) + _TAPS
-            padded[i] = padded[left]
-            padded[columns + _TAPS + i] = padded[right]
-            padded_valid[i] = padded_valid[left]
-            padded_valid[columns + _TAPS + i] = padded_valid[right]
-        _filter_line(padded, taps, rowwise[k])
-        if holes:
-            _filter_line(padded_valid, taps, rowwise_valid[k])
-        else:
-            rowwise_valid[k, :] = 1.0
-    for k in range(end - first):
-        _filter_columns(rowwise, k, taps, spline[k])
-        _filter_columns(rowwise_valid, k, taps, spline_valid[k])
-
-
-@kernel
-def _filter_columns(rowwise, k, taps, line):
-    columns = rowwise.shape[1]
-    inner = line[1 : columns + 1]
-    centre = rowwise[k + _TAPS]
-    for x in range(columns):
-        inner[x] = taps[0] * centre[x]
-    for j in range(1, _TAPS + 1):
-        _add_pair(rowwise[k + _TAPS - j], rowwise[k + _TAPS + j], taps[j], inner)
-    # One mirrored column on either side: the taps of the outermost pixels.
-    line[0] = inner[min(1, columns - 1)]
-    line[columns + 1] = inner[max(columns - 2, 0)]
-
-
-@kernel
-def _positions(affine, dxmap, dymap, y, row, xs, ys):
-    for x in range(xs.shape[0]):
-        xs[x] = affine[0] + affine[2] * x + affine[3] * y
-        ys[x] = affine[1] + affine[4] * x + affine[5] * y
-    if dxmap.shape[0] > 0:
-        for x in range(xs.shape[0]):
-            xs[x] += dxmap[row, x]
+def _reach(affine, dymap, y0, first, end, rows, low, high):
+    # First and last input row that output rows first..end-1 may sample, a few more where the map changes from
+    # row to row: the extremes of every column are found eight columns at a time, those of the affine part
+    # lie at the ends of the band.  The last one is before the first one if all positions are outside.
+    low[:] = np.inf if dymap.shape[0] > 0 else 0.0
+    high[:] = -np.inf if dymap.shape[0] > 0 else 0.0
     if dymap.shape[0] > 0:
-        for x in range(xs.shape[0]):
-            ys[x] += dymap[row, x]
+        for row in range(first, end):
+            for x in range(low.shape[0]):
+                shift = dymap[row, x]
+                low[x] = shift if shift < low[x] else low[x]
+                high[x] = shift if shift > high[x] else high[x]
+    lowest = np.inf
+    highest = -np.inf
+    one = affine[5] * (y0 + first)
+    other = affine[5] * (y0 + end - 1)
+    for x in range(low.shape[0]):
+        if low[x] <= high[x]:
+            level = affine[1] + affine[4] * x
+            lowest = min(lowest, level + min(one, other) + low[x])
+            highest = max(highest, level + max(one, other) + high[x])
+    # Rounding apart.
+    lowest -= 0.01
+    highest += 0.01
+    if not (lowest <= rows - 1.0 and highest >= 0.0):
+        return 0, -1
+    return int(np.floor(max(lowest, 0.0) + 0.5)), int(np.floor(min(highest, rows - 1.0) + 0.5))
 
 
 @kernel
-def _reach(affine, dxmap, dymap, y0, first, end, rows, xs, ys):
-    # First and last input row that output rows first..end-1 sample.
-    low = float(rows)
-    high = -1.0
-    for row in range(first, end):
-        _positions(affine, dxmap, dymap, y0 + row, row, xs, ys)
-        for x in range(ys.shape[0]):
-            if 0.0 <= ys[x] <= rows - 1.0:
-                low = min(low, ys[x])
-                high = max(high, ys[x])
-    return low, high
-
-
-@kernel
-def _run(spline, valid, stride, place, first, end, u, v, minimum, out):
-    # Output pixels first..end-1 sample input pixels at one integer offset: neighbours stay neighbours.
+def _run(spline, valid, stride, place, first, blocks, u, v, minimum, out):
+    # Blocks of output pixels sample input pixels at one integer offset: neighbours stay neighbours.
     # `place` + x is the upper left tap of output pixel x; unsigned indices need no test for the sign.
     half = np.float32(0.5)
     most = np.float32(0.75)
     blank = np.float32(np.nan)
-    n = np.uint64(end - first)
     shift = np.uint64(first)
     a = np.uint64(place + first)
     b = a + np.uint64(stride)
     c = b + np.uint64(stride)
     one = np.uint64(1)
     two = np.uint64(2)
-    for x in range(n):
+    for x in range(np.uint64(blocks) * np.uint64(_BLOCK)):
         ux = u[shift + x]
         vx = v[shift + x]
         x0 = half * (half - ux) * (half - ux)
@@ -170,17 +99,21 @@ def _run(spline, valid, stride, place, first, end, u, v, minimum, out):
 
 
 @kernel
-def _split(xs, ys, columns, rows, offset, line, u, v):
-    # Nearest input pixel: its offset from the output column, its row (-1 = outside the frame), and how far
-    # the position lies from it.
-    for x in range(xs.shape[0]):
-        inside = 0.0 <= xs[x] <= columns - 1.0 and 0.0 <= ys[x] <= rows - 1.0
-        xi = np.floor(xs[x] + 0.5)
-        yi = np.floor(ys[x] + 0.5)
-        u[x] = xs[x] - xi
-        v[x] = ys[x] - yi
-        offset[x] = int(xi) - x if inside else 0
-        line[x] = int(yi) if inside else -1
+def _split(affine, shift_x, shift_y, y, columns, rows, top, stride, place, u, v):
+    # Where the taps of every output pixel lie: index of the upper left one less the output column (_OUTSIDE
+    # = not in the frame), and how far the position lies from the nearest input pixel.  Coefficients of input
+    # column x are at x + 1, the first tap lies one to the left of it.
+    for x in range(shift_x.shape[0]):
+        at_x = affine[0] + affine[2] * x + affine[3] * y + shift_x[x]
+        at_y = affine[1] + affine[4] * x + affine[5] * y + shift_y[x]
+        inside = (at_x >= 0.0) & (at_x <= columns - 1.0) & (at_y >= 0.0) & (at_y <= rows - 1.0)
+        # Beyond 32 bits there is no frame.
+        near_x = np.floor((at_x if inside else 0.0) + 0.5)
+        near_y = np.floor((at_y if inside else 0.0) + 0.5)
+        u[x] = at_x - near_x
+        v[x] = at_y - near_y
+        index = (np.int32(near_y) - np.int32(1 + top)) * np.int32(stride) + np.int32(near_x) - np.int32(x)
+        place[x] = np.int32(index) if inside else np.int32(_OUTSIDE)
 
 
 @kernel
@@ -188,17 +121,19 @@ def _resample(image, affine, dxmap, dymap, y0, minimum, out):
     rows, columns = image.shape
     height, width = out.shape
     stride = columns + 2
-    taps = np.empty(_TAPS + 1, np.float32)
-    _weights_of_prefilter(taps)
-    xs = np.empty(width)
-    ys = np.empty(width)
-    u = np.empty(width, np.float32)
-    v = np.empty(width, np.float32)
-    offset = np.empty(width, np.int64)
-    line = np.empty(width, np.int64)
-    target = np.empty(width, np.float32)
+    taps = np.empty(TAPS + 1, np.float32)
+    prefilter_weights(taps)
+    shift_x = np.zeros(width)
+    shift_y = np.zeros(width)
+    lowest = np.empty(width, dymap.dtype)
+    highest = np.empty(width, dymap.dtype)
+    # Blocks at the end of a run go beyond it: what they write is written again by the next run.
+    u = np.zeros(width + _BLOCK, np.float32)
+    v = np.zeros(width + _BLOCK, np.float32)
+    target = np.empty(width + _BLOCK, np.float32)
+    place = np.empty(width, np.int32)
     room = 0
-    have_first = 0
+    base = 0
     have_end = -1
     spline = np.empty((0, 0), np.float32)
     spline_valid = np.empty((0, 0), np.float32)
@@ -206,99 +141,139 @@ def _resample(image, affine, dxmap, dymap, y0, minimum, out):
     rowwise_valid = np.empty((0, 0), np.float32)
     for first in range(0, height, _BAND):
         end = min(first + _BAND, height)
-        low, high = _reach(affine, dxmap, dymap, y0, first, end, rows, xs, ys)
+        low, high = _reach(affine, dymap, y0, first, end, rows, lowest, highest)
         if high < low:
             out[first:end] = np.nan
             continue
-        top = int(np.floor(low + 0.5)) - 1
-        need = int(np.floor(high + 0.5)) + 2 - top
-        # Bands overlap by as much as the rows of an order bend: rows filtered for the last one are kept.
-        kept = max(0, have_end - top) if have_first <= top else 0
+        top = low - 1
+        need = high + 2 - top
+        # Bands overlap by as much as the rows of an order bend: rows filtered for the last one are kept, and
+        # moved to the beginning only when there is no room behind them.
+        kept = max(0, have_end - top) if base <= top else 0
         kept = min(kept, need)
         if need > room:
-            room = need + _BAND
-            fresh = np.empty((room, stride), np.float32)
-            fresh_valid = np.empty((room, stride), np.float32)
+            room = need + _SPARE
+            fresh = np.zeros((room + 1, stride), np.float32)
+            fresh_valid = np.zeros((room + 1, stride), np.float32)
             for k in range(kept):
-                fresh[k] = spline[top - have_first + k]
-                fresh_valid[k] = spline_valid[top - have_first + k]
+                fresh[k] = spline[top - base + k]
+                fresh_valid[k] = spline_valid[top - base + k]
             spline = fresh
             spline_valid = fresh_valid
-            rowwise = np.empty((room + 2 * _TAPS, columns), np.float32)
-            rowwise_valid = np.empty((room + 2 * _TAPS, columns), np.float32)
-        elif top > have_first:
+            rowwise = np.empty((need + _SPARE + 2 * TAPS, columns), np.float32)
+            rowwise_valid = np.empty((need + _SPARE + 2 * TAPS, columns), np.float32)
+            base = top
+        elif kept == 0 or top + need - base > room:
             for k in range(kept):
-                spline[k] = spline[top - have_first + k]
-                spline_valid[k] = spline_valid[top - have_first + k]
+                spline[k] = spline[top - base + k]
+                spline_valid[k] = spline_valid[top - base + k]
+            base = top
         if kept < need:
-            _coefficients(
-                image,
-                top + kept,
-                top + need,
-                taps,
-                rowwise,
-                rowwise_valid,
-                spline[kept:],
-                spline_valid[kept:],
+            at = top + kept - base
+            coefficients(
+                image, top + kept, top + need, taps, rowwise, rowwise_valid, spline[at:], spline_valid[at:]
             )
-        have_first = top
         have_end = top + need
         flat = spline.reshape(-1)
         flat_valid = spline_valid.reshape(-1)
         for row in range(first, end):
-            _positions(affine, dxmap, dymap, y0 + row, row, xs, ys)
-            _split(xs, ys, columns, rows, offset, line, u, v)
+            _shifts(dxmap, row, shift_x)
+            _shifts(dymap, row, shift_y)
+            _split(affine, shift_x, shift_y, y0 + row, columns, rows, base, stride, place, u, v)
             start = 0
             while start < width:
+                here = place[start]
                 stop = start + 1
-                while stop < width and line[stop] == line[start] and offset[stop] == offset[start]:
+                while stop < width and place[stop] == here:
                     stop += 1
-                if line[start] < 0:
+                if here == _OUTSIDE:
                     target[start:stop] = np.float32(np.nan)
                 else:
-                    # Input column x is column x + 1 here, and the first tap lies one to the left of it.
-                    place = (line[start] - 1 - top) * stride + offset[start]
-                    _run(flat, flat_valid, stride, place, start, stop, u, v, minimum, target)
+                    blocks = (stop - start + _BLOCK - 1) // _BLOCK
+                    _run(flat, flat_valid, stride, here, start, blocks, u, v, minimum, target)
                 start = stop
             for x in range(width):
                 out[row, x] = target[x]
 
 
 @kernel
+def _split_linear(affine, shift_x, shift_y, y, columns, rows, place, u, v):
+    # As `_split`, for the pixel at the upper left; the last column and row have no pixel beyond them.
+    for x in range(shift_x.shape[0]):
+        at_x = affine[0] + affine[2] * x + affine[3] * y + shift_x[x]
+        at_y = affine[1] + affine[4] * x + affine[5] * y + shift_y[x]
+        inside = (at_x >= 0.0) & (at_x <= columns - 1.0) & (at_y >= 0.0) & (at_y <= rows - 1.0)
+        low_x = min(np.floor(at_x if inside else 0.0), max(columns - 2.0, 0.0))
+        low_y = min(np.floor(at_y if inside else 0.0), max(rows - 2.0, 0.0))
+        u[x] = at_x - low_x
+        v[x] = at_y - low_y
+        index = np.int32(low_y) * np.int32(columns) + np.int32(low_x) - np.int32(x)
+        place[x] = np.int32(index) if inside else np.int32(_OUTSIDE)
+
+
+@kernel
+def _run_linear(flat, place, right, below, first, stop, u, v, out):
+    shift = np.uint64(first)
+    a = np.uint64(place + first)
+    b = a + np.uint64(right)
+    c = a + np.uint64(below)
+    d = c + np.uint64(right)
+    for x in range(np.uint64(stop - first)):
+        ux = u[shift + x]
+        vx = v[shift + x]
+        out[shift + x] = (1.0 - vx) * ((1.0 - ux) * flat[a + x] + ux * flat[b + x]) + vx * (
+            (1.0 - ux) * flat[c + x] + ux * flat[d + x]
+        )
+
+
+@kernel
+def _valid_mean(flat, a, b, c, d, u, v, minimum):
+    value = 0.0
+    valid = 0.0
+    for weight, at in (((1.0 - v) * (1.0 - u), a), ((1.0 - v) * u, b), (v * (1.0 - u), c), (v * u, d)):
+        here = np.float64(flat[at])
+        if np.isfinite(here):
+            value += weight * here
+            valid += weight
+    return value / valid if valid >= minimum and valid > 0.0 else np.nan
+
+
+@kernel
 def _resample_linear(image, affine, dxmap, dymap, y0, minimum, out):
     rows, columns = image.shape
     width = out.shape[1]
-    xs = np.empty(width)
-    ys = np.empty(width)
+    flat = image.reshape(-1)
+    shift_x = np.zeros(width)
+    shift_y = np.zeros(width)
+    u = np.empty(width)
+    v = np.empty(width)
+    target = np.empty(width)
+    place = np.empty(width, np.int32)
+    right = min(1, columns - 1)
+    below = columns if rows > 1 else 0
     for row in range(out.shape[0]):
-        _positions(affine, dxmap, dymap, y0 + row, row, xs, ys)
+        _shifts(dxmap, row, shift_x)
+        _shifts(dymap, row, shift_y)
+        _split_linear(affine, shift_x, shift_y, y0 + row, columns, rows, place, u, v)
+        start = 0
+        while start < width:
+            here = place[start]
+            stop = start + 1
+            while stop < width and place[stop] == here:
+                stop += 1
+            if here == _OUTSIDE:
+                target[start:stop] = np.nan
+            else:
+                _run_linear(flat, here, right, below, start, stop, u, v, target)
+                for x in range(start, stop):
+                    if not np.isfinite(target[x]):
+                        a = here + x
+                        target[x] = _valid_mean(
+                            flat, a, a + right, a + below, a + below + right, u[x], v[x], minimum
+                        )
+            start = stop
         for x in range(width):
-            if not (0.0 <= xs[x] <= columns - 1.0 and 0.0 <= ys[x] <= rows - 1.0):
-                out[row, x] = np.nan
-                continue
-            i = min(int(xs[x]), max(columns - 2, 0))
-            j = min(int(ys[x]), max(rows - 2, 0))
-            right = min(i + 1, columns - 1)
-            below = min(j + 1, rows - 1)
-            u = xs[x] - i
-            v = ys[x] - j
-            a = np.float64(image[j, i])
-            b = np.float64(image[j, right])
-            c = np.float64(image[below, i])
-            d = np.float64(image[below, right])
-            value = (1.0 - v) * ((1.0 - u) * a + u * b) + v * ((1.0 - u) * c + u * d)
-            if np.isfinite(a + b + c + d):
-                out[row, x] = value
-                continue
-            value = 0.0
-            valid = 0.0
-            for weight, here in (
-                ((1.0 - v) * (1.0 - u), a), ((1.0 - v) * u, b), (v * (1.0 - u), c), (v * u, d),
-            ):  # fmt: skip
-                if np.isfinite(here):
-                    value += weight * here
-                    valid += weight
-            out[row, x] = value / valid if valid >= minimum and valid > 0.0 else np.nan
+            out[row, x] = target[x]
 
 
 def _checked(
@@ -394,7 +369,7 @@ def resample_linear(
         As `resample`.
     """
     vector, mx, my = _checked(image, affine, out, first_row, dxmap, dymap)
-    _resample_linear(image, vector, mx, my, int(first_row), MINIMUM_VALIDITY, out)
+    _resample_linear(np.ascontiguousarray(image), vector, mx, my, int(first_row), MINIMUM_VALIDITY, out)
 
 
 def invert_affine(affine: np.ndarray | tuple[float, ...]) -> np.ndarray:
