@@ -72,7 +72,7 @@ def cal_badpix(ctx: RecipeContext) -> None:
         if ctx.option(name) != default:
             ctx.message("W-NOTIMPL", key=f"--{name}")
     flats = combine(ctx, "flatfiles")
-    darks = combine(ctx, "darkfiles", check_alike=False)
+    darks = combine(ctx, "darkfiles", check_alike=False, scatter=True)
     night = _calibrated(ctx, flats, darks)
     reason = np.zeros(night.flat.shape, np.uint8)
     not_finite = _flag_night(night, len(darks.files), reason)
@@ -131,6 +131,7 @@ def cal_badpix(ctx: RecipeContext) -> None:
 def _calibrated(ctx: RecipeContext, flats: Combined, darks: Combined) -> Night:
     from apero_dask.recipes.imagecal import calibrated_frame, dark_background
 
+    assert darks.scatter is not None  # asked for
     return Night(
         flat=calibrated_frame(ctx, flats.image - darks.image),
         flat_variance=calibrated_frame(ctx, flats.variance + darks.variance),

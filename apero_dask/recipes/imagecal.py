@@ -35,8 +35,8 @@ class Combined:
     """float32; NaN where no frame has a value."""
     variance: np.ndarray
     """float32, of the combination."""
-    scatter: np.ndarray
-    """float32, from frame to frame; NaN for fewer than two values."""
+    scatter: np.ndarray | None
+    """float32, from frame to frame; NaN for fewer than two values.  None where it was not asked for."""
     files: tuple[FitsFile, ...]
     """Frames that entered, in canonical order."""
     dropped: tuple[str, ...] = ()
@@ -139,7 +139,12 @@ def alike(ctx: RecipeContext, files: Sequence[FitsFile]) -> tuple[list[FitsFile]
 
 
 def combine(
-    ctx: RecipeContext, argument: str, statistic: str = "median", check_alike: bool = True
+    ctx: RecipeContext,
+    argument: str,
+    statistic: str = "median",
+    check_alike: bool = True,
+    *,
+    scatter: bool = False,
 ) -> Combined:
     """Combine the frames of an argument pixel by pixel, a block of rows at a time.
 
@@ -151,6 +156,8 @@ def combine(
         median or mean.
     check_alike
         Leave out frames that do not correlate with the others.
+    scatter
+        Also measure the scatter from frame to frame.
 
     Raises
     ------
@@ -168,7 +175,7 @@ def combine(
             f"{argument} resembles the others ({', '.join(dropped[:5])}); look at the frames and "
             "reject the bad ones."
         )
-    return stacked(files, ctx.instrument, statistic, tuple(dropped))
+    return stacked(files, ctx.instrument, statistic, tuple(dropped), scatter=scatter)
 
 
 def stacked(
@@ -176,6 +183,8 @@ def stacked(
     instrument: Instrument,
     statistic: str = "median",
     dropped: tuple[str, ...] = (),
+    *,
+    scatter: bool = False,
 ) -> Combined:
     """Combine preprocessed frames pixel by pixel, a block of rows at a time.
 
@@ -187,28 +196,37 @@ def stacked(
         median or mean.
     dropped
         Names of frames left out before, for the record.
+    scatter
+        Also measure the scatter from frame to frame.
 
     Raises
     ------
     DataError
         A frame is damaged.
+
+    Notes
+    -----
+    Rows that do not reach the calibrated frame are not read: they are NaN.
     """
     import numpy as np
     from apero_kernels.stack import stack_by_rows
 
     shape = (instrument.raw_columns, instrument.raw_rows)
-    image, variance, scatter = (np.empty(shape, np.float32) for _ in range(3))
+    first = instrument.raw_columns - instrument.y0 - instrument.ny
+    part = slice(first, first + instrument.ny)
+    image, variance = (np.full(shape, np.nan, np.float32) for _ in range(2))
+    spread = np.full(shape, np.nan, np.float32) if scatter else None
     stack_by_rows(
-        lambda k, first, end: image_rows(files[k], first, end),
+        lambda k, top, end: image_rows(files[k], first + top, first + end),
         len(files),
-        image,
+        image[part],
         statistic=statistic,
-        read_var=lambda k, first, end: variance_rows(files[k], first, end, instrument),
-        out_var=variance,
-        out_scatter=scatter,
+        read_var=lambda k, top, end: variance_rows(files[k], first + top, first + end, instrument),
+        out_var=variance[part],
+        out_scatter=None if spread is None else spread[part],
         block_rows=block_rows(len(files), shape[1]),
     )
-    return Combined(image, variance, scatter, tuple(files), dropped)
+    return Combined(image, variance, spread, tuple(files), dropped)
 
 
 def calibrated_frame(ctx: RecipeContext, plane: np.ndarray, factor: float = 1.0) -> np.ndarray:

@@ -57,6 +57,38 @@ def median_factor(n):
 
 
 @kernel
+def _gather(images, variances, y, x0, width, buffer, used, inverse):
+    # Values of all images side by side, infinity for those that are missing, and what counts them; written
+    # without branches, so that several columns are worked on at once.
+    blank = images.dtype.type(np.inf)
+    used[:] = 0
+    inverse[:] = 0.0
+    for k in range(images.shape[0]):
+        line = buffer[k]
+        line[width:] = blank
+        row = images[k, y, x0 : x0 + width]
+        for lane in range(width):
+            value = row[lane]
+            good = value == value
+            line[lane] = value if good else blank
+            used[lane] = np.int32(used[lane] + (np.int32(1) if good else np.int32(0)))
+        if variances.shape[0] > 0:
+            noise = variances[k, y, x0 : x0 + width]
+            for lane in range(width):
+                weight = 1.0 / np.sqrt(np.float64(noise[lane]))
+                inverse[lane] += weight if row[lane] == row[lane] else 0.0
+
+
+@kernel
+def _middle(lower, upper, out):
+    # Median of lanes whose values are all there.
+    for lane in range(out.shape[0]):
+        low = np.float64(lower[lane])
+        high = np.float64(upper[lane])
+        out[lane] = low if high == low else 0.5 * (low + high)
+
+
+@kernel
 def _stack_median(images, variances, out, out_var, out_scatter, out_count):
     count, rows, columns = images.shape
     with_variance = variances.shape[0] > 0
@@ -64,30 +96,24 @@ def _stack_median(images, variances, out, out_var, out_scatter, out_count):
     with_count = out_count.shape[0] > 0
     buffer = np.empty((count, LANES), images.dtype)
     lane_values = np.empty(count, images.dtype)
-    used = np.empty(LANES, np.int64)
+    used = np.empty(LANES, np.int32)
     inverse = np.empty(LANES, np.float64)
-    blank = images.dtype.type(np.inf)
+    factors = np.empty(count + 1)
+    for n in range(count + 1):
+        factors[n] = median_factor(n)
     for y in range(rows):
         for x0 in range(0, columns, LANES):
             width = min(LANES, columns - x0)
-            used[:] = 0
-            inverse[:] = 0.0
-            for k in range(count):
-                for lane in range(LANES):
-                    if lane < width and not np.isnan(images[k, y, x0 + lane]):
-                        buffer[k, lane] = images[k, y, x0 + lane]
-                        used[lane] += 1
-                        if with_variance:
-                            inverse[lane] += 1.0 / np.sqrt(np.float64(variances[k, y, x0 + lane]))
-                    else:
-                        buffer[k, lane] = blank
+            _gather(images, variances, y, x0, width, buffer, used, inverse)
             if count <= _NETWORK:
                 sort_lanes(buffer, count)
+                _middle(buffer[(count - 1) >> 1], buffer[count >> 1], out[y, x0 : x0 + width])
             for lane in range(width):
                 x = x0 + lane
-                n = used[lane]
+                n = np.int64(used[lane])
                 if count <= _NETWORK:
-                    out[y, x] = sorted_median(buffer, lane, n)
+                    if n < count:
+                        out[y, x] = sorted_median(buffer, lane, n)
                     if with_scatter:
                         low = sorted_percentile(buffer, lane, n, SIGMA_LOW)
                         high = sorted_percentile(buffer, lane, n, SIGMA_HIGH)
@@ -107,7 +133,29 @@ def _stack_median(images, variances, out, out_var, out_scatter, out_count):
                     out_count[y, x] = n
                 if with_variance:
                     mean_inverse = inverse[lane] / max(n, 1)
-                    out_var[y, x] = median_factor(n) / (n * mean_inverse * mean_inverse) if n > 0 else np.nan
+                    out_var[y, x] = factors[n] / (n * mean_inverse * mean_inverse) if n > 0 else np.nan
+
+
+@kernel
+def _add_values(row, used, total, squares):
+    for x in range(row.shape[0]):
+        value = np.float64(row[x])
+        good = value == value
+        # Welford's update: no cancellation between large equal values.
+        n = used[x] + (1.0 if good else 0.0)
+        step = value - total[x]
+        mean = total[x] + step / n
+        square = squares[x] + step * (value - mean)
+        used[x] = n
+        total[x] = mean if good else total[x]
+        squares[x] = square if good else squares[x]
+
+
+@kernel
+def _add_variances(row, noise, variance):
+    for x in range(row.shape[0]):
+        value = np.float64(noise[x])
+        variance[x] += value if row[x] == row[x] else 0.0
 
 
 @kernel
@@ -119,32 +167,29 @@ def _stack_mean(images, variances, out, out_var, out_scatter, out_count):
     total = np.empty(columns, np.float64)
     squares = np.empty(columns, np.float64)
     variance = np.empty(columns, np.float64)
-    used = np.empty(columns, np.int64)
+    used = np.empty(columns, np.float64)
     for y in range(rows):
         total[:] = 0.0
         squares[:] = 0.0
         variance[:] = 0.0
-        used[:] = 0
+        used[:] = 0.0
         for k in range(count):
-            for x in range(columns):
-                value = np.float64(images[k, y, x])
-                if not np.isnan(value):
-                    # Welford's update: no cancellation between large equal values.
-                    used[x] += 1
-                    step = value - total[x]
-                    total[x] += step / used[x]
-                    squares[x] += step * (value - total[x])
-                    if with_variance:
-                        variance[x] += np.float64(variances[k, y, x])
-        for x in range(columns):
-            n = used[x]
-            out[y, x] = total[x] if n > 0 else np.nan
-            if with_scatter:
-                out_scatter[y, x] = np.sqrt(squares[x] / (n - 1)) if n > 1 else np.nan
-            if with_count:
-                out_count[y, x] = n
+            _add_values(images[k, y], used, total, squares)
             if with_variance:
-                out_var[y, x] = variance[x] / (n * n) if n > 0 else np.nan
+                _add_variances(images[k, y], variances[k, y], variance)
+        for x in range(columns):
+            out[y, x] = total[x] if used[x] > 0.0 else np.nan
+        if with_variance:
+            for x in range(columns):
+                share = variance[x] / (used[x] * used[x])
+                out_var[y, x] = share if used[x] > 0.0 else np.nan
+        if with_scatter:
+            for x in range(columns):
+                spread = np.sqrt(squares[x] / (used[x] - 1.0))
+                out_scatter[y, x] = spread if used[x] > 1.0 else np.nan
+        if with_count:
+            for x in range(columns):
+                out_count[y, x] = np.int32(used[x])
 
 
 def stack(
