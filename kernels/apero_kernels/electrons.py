@@ -9,55 +9,78 @@ from apero_kernels.contracts import check_float, check_integer, check_output, ch
 
 
 @kernel
-def _to_electrons(slope, var, dark, dark_var, bad, x0, y0, factor, lowest, highest, out, out_var):
-    rows, columns = out.shape
-    last_row = slope.shape[0] - 1 - y0
-    last_column = slope.shape[1] - 1 - x0
-    with_dark = dark.shape[0] > 0
-    with_dark_var = dark_var.shape[0] > 0
-    with_bad = bad.shape[0] > 0
-    blank = out.dtype.type(np.nan)
-    scale = out.dtype.type(factor)
-    scale_var = out.dtype.type(factor * factor)
-    for y in range(rows):
-        source = last_row - y
-        for x in range(columns):
-            column = last_column - x
-            value = slope[source, column]
-            noise = var[source, column]
-            # A comparison with NaN is false: what is missing stays missing.
-            known = lowest <= value <= highest
-            if with_dark:
-                value -= dark[source, column]
-            if with_dark_var:
-                noise += dark_var[source, column]
-            if with_bad:
-                known = known and bad[y, x] == 0
-            out[y, x] = value * scale if known else blank
-            out_var[y, x] = noise * scale_var if known and value == value else blank
+def _start(slope, var, lowest, highest, values, noise, known):
+    # Rows are turned round; loops without branches, so that several pixels are worked on at once.
+    last = slope.shape[0] - 1
+    for x in range(values.shape[0]):
+        value = slope[last - x]
+        values[x] = value
+        noise[x] = var[last - x]
+        # A comparison with NaN is false: what is missing stays missing.
+        known[x] = (value >= lowest) & (value <= highest)
 
 
 @kernel
-def _split_variance(image, var, photon, floor, lowest, highest, out_base):
-    rows, columns = image.shape
+def _finish(values, noise, known, scale, scale_var, out, out_var):
+    blank = out.dtype.type(np.nan)
+    for x in range(values.shape[0]):
+        value = values[x]
+        out[x] = value * scale if known[x] else blank
+        both = known[x] & (value == value)
+        out_var[x] = noise[x] * scale_var if both else blank
+
+
+@kernel
+def _to_electrons(slope, var, dark, dark_var, bad, x0, y0, factor, lowest, highest, out, out_var):
+    rows, columns = out.shape
+    last_row = slope.shape[0] - 1 - y0
+    end = slope.shape[1] - x0
+    first = end - columns
+    scale = out.dtype.type(factor)
+    scale_var = out.dtype.type(factor * factor)
+    values = np.empty(columns, slope.dtype)
+    noise = np.empty(columns, var.dtype)
+    known = np.empty(columns, np.bool_)
+    for y in range(rows):
+        source = last_row - y
+        _start(slope[source, first:end], var[source, first:end], lowest, highest, values, noise, known)
+        if dark.shape[0] > 0:
+            line = dark[source, first:end]
+            for x in range(columns):
+                values[x] -= line[columns - 1 - x]
+        if dark_var.shape[0] > 0:
+            line_var = dark_var[source, first:end]
+            for x in range(columns):
+                noise[x] += line_var[columns - 1 - x]
+        if bad.shape[0] > 0:
+            marks = bad[y]
+            for x in range(columns):
+                known[x] = known[x] & (marks[x] == 0)
+        _finish(values, noise, known, scale, scale_var, out[y], out_var[y])
+
+
+@kernel
+def _split_row(image, var, photon, floor, lowest, highest, out_base):
     light = image.dtype.type(photon)
     least = image.dtype.type(floor)
     blank = image.dtype.type(np.nan)
     nothing = image.dtype.type(0.0)
-    for y in range(rows):
-        for x in range(columns):
-            value = image[y, x]
-            if not (lowest <= value <= highest):
-                image[y, x] = blank
-                var[y, x] = blank
-                out_base[y, x] = blank
-            else:
-                signal = light * (value if value > nothing else nothing)
-                base = var[y, x] - signal
-                # Written so that a variance that is not known stays so.
-                base = least if base < least else base
-                out_base[y, x] = base
-                var[y, x] = base + signal
+    for x in range(image.shape[0]):
+        value = image[x]
+        known = (value >= lowest) & (value <= highest)
+        signal = light * (value if value > nothing else nothing)
+        base = var[x] - signal
+        # Written so that a variance that is not known stays so.
+        base = least if base < least else base
+        out_base[x] = base if known else blank
+        image[x] = value if known else blank
+        var[x] = base + signal if known else blank
+
+
+@kernel
+def _split_variance(image, var, photon, floor, lowest, highest, out_base):
+    for y in range(image.shape[0]):
+        _split_row(image[y], var[y], photon, floor, lowest, highest, out_base[y])
 
 
 def to_electrons(

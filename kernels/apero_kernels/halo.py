@@ -13,22 +13,29 @@ TRUNCATE = 3.0  # widths at which a Gaussian is cut
 
 @kernel
 def _fill_rows(image, out):
-    # NaN takes the value on the straight line between its neighbours in the row.
+    # What is not finite takes the value on the straight line between its neighbours in the row.
     rows, columns = image.shape
     for y in range(rows):
-        last = -1
+        line = out[y]
         for x in range(columns):
-            if np.isfinite(image[y, x]):
-                out[y, x] = image[y, x]
-                for i in range(last + 1, x):
-                    if last < 0:
-                        out[y, i] = image[y, x]
-                    else:
-                        share = (i - last) / (x - last)
-                        out[y, i] = (1.0 - share) * image[y, last] + share * image[y, x]
-                last = x
-        for i in range(last + 1, columns):
-            out[y, i] = image[y, last] if last >= 0 else 0.0
+            line[x] = image[y, x]
+        x = 0
+        while x < columns:
+            if np.isfinite(line[x]):
+                x += 1
+                continue
+            end = x + 1
+            while end < columns and not np.isfinite(line[end]):
+                end += 1
+            for i in range(x, end):
+                if x == 0:
+                    line[i] = line[end] if end < columns else 0.0
+                elif end == columns:
+                    line[i] = line[x - 1]
+                else:
+                    share = (i - x + 1) / (end - x + 1)
+                    line[i] = (1.0 - share) * image[y, x - 1] + share * image[y, end]
+            x = end
 
 
 @kernel
@@ -38,24 +45,58 @@ def add_scaled(source, weight, target):
 
 
 @kernel
+def _add_four(a, b, c, d, weights, target):
+    # Four sources at a time: the sum is read and written a quarter as often.
+    u, v, w, z = weights[0], weights[1], weights[2], weights[3]
+    for x in range(target.shape[0]):
+        target[x] = target[x] + u * a[x] + v * b[x] + w * c[x] + z * d[x]
+
+
+@kernel
 def _blur(image, weights_y, weights_x, out):
     rows, columns = image.shape
-    half_y = weights_y.shape[0] // 2
-    half_x = weights_x.shape[0] // 2
+    ny = weights_y.shape[0]
+    nx = weights_x.shape[0]
+    half_y = ny // 2
+    half_x = nx // 2
     line = np.empty(columns + 2 * half_x, np.float32)
     target = np.empty(columns, np.float32)
     for y in range(rows):
         line[:] = 0.0
         centre = line[half_x : half_x + columns]
-        for k in range(weights_y.shape[0]):
-            # Beyond the frame the image continues with its edge.
-            row = min(max(y + k - half_y, 0), rows - 1)
-            add_scaled(image[row], np.float32(weights_y[k]), centre)
+        # Beyond the frame the image continues with its edge.
+        top = y - half_y
+        k = 0
+        while k + 4 <= ny:
+            _add_four(
+                image[min(max(top + k, 0), rows - 1)],
+                image[min(max(top + k + 1, 0), rows - 1)],
+                image[min(max(top + k + 2, 0), rows - 1)],
+                image[min(max(top + k + 3, 0), rows - 1)],
+                weights_y[k : k + 4],
+                centre,
+            )
+            k += 4
+        while k < ny:
+            add_scaled(image[min(max(top + k, 0), rows - 1)], weights_y[k], centre)
+            k += 1
         line[:half_x] = line[half_x]
         line[half_x + columns :] = line[half_x + columns - 1]
         target[:] = 0.0
-        for k in range(weights_x.shape[0]):
-            add_scaled(line[k : k + columns], np.float32(weights_x[k]), target)
+        k = 0
+        while k + 4 <= nx:
+            _add_four(
+                line[k : k + columns],
+                line[k + 1 : k + 1 + columns],
+                line[k + 2 : k + 2 + columns],
+                line[k + 3 : k + 3 + columns],
+                weights_x[k : k + 4],
+                target,
+            )
+            k += 4
+        while k < nx:
+            add_scaled(line[k : k + columns], weights_x[k], target)
+            k += 1
         for x in range(columns):
             out[y, x] = target[x]
 
@@ -165,7 +206,7 @@ def _gaussian(name: str, sigma: float) -> np.ndarray:
     check_positive(name, sigma)
     half = max(1, int(np.ceil(TRUNCATE * sigma)))
     weights = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
-    return weights / weights.sum()
+    return (weights / weights.sum()).astype(np.float32)
 
 
 def inner_background(mask: np.ndarray, out: np.ndarray, reach: int = 10, least: int = 6) -> None:
