@@ -68,6 +68,13 @@ class SlitModel:
         found: np.ndarray = np.polynomial.chebyshev.chebval2d(u, self.redness(order), self.tilt)
         return found
 
+    def slices_at(self, unit: np.ndarray, order: int) -> np.ndarray:
+        """Offset of the slices at heights `unit` (for a lit height of 14 px) in one order, px."""
+        import numpy as np
+
+        curve = self.slices[0] + float(self.redness(np.array(order))) * self.slices[1]
+        return np.asarray(np.interp(unit, NODES, curve))
+
     def redness(self, order: np.ndarray) -> np.ndarray:
         """Place of an order among all, -1 to 1."""
         import numpy as np
@@ -121,9 +128,10 @@ def fit_model(
             top = q[: own.size]
             full = design[own] * root[own, None]
             data = y[own] * root[own]
-            inner = full - top @ (top.T @ full)
-            matrix += full.T @ inner
-            vector += inner.T @ data
+            # Without what the offsets can take up: the product of the projected design with itself.
+            taken = top.T @ full
+            matrix += full.T @ full - taken.T @ taken
+            vector += full.T @ data - taken.T @ (top.T @ data)
             parts.append((own, top, r))
         # Tilt and slices share a straight line, slices and offsets a constant: both belong to the former.
         if not tilt_only:

@@ -148,10 +148,11 @@ def place_reference_fibre(slits: Slits, image: np.ndarray) -> Slits:
             [np.nanmean(_finite(straight[:, a:b]), axis=1) for a, b in itertools.pairwise(edges)],
             axis=1,
         )
+        rows = current.rows
         for o in range(correction.shape[0]):
             half = 0.5 * float(slits.heights[0, o, middle]) + EDGE
             height = np.arange(-np.floor(half), np.floor(half) + 1)
-            sections = [_sampled(binned, current.rows[f, o] + height) for f in (0, 1)]
+            sections = [_sampled(binned, rows[f, o] + height) for f in (0, 1)]
             shift, light = _profile_shift(*sections)
             good = np.isfinite(shift) & (light > 0)
             if np.count_nonzero(good) > REFERENCE_DEGREE + 1:

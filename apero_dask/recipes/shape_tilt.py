@@ -60,6 +60,10 @@ class _Rows:
     """float64[row, x]: height above the trace in the frame of the detector, px."""
     unit: np.ndarray
     """float64[row, x]: the same for a lit height of 14 px."""
+    reach: np.ndarray
+    """float64[row]: largest distance of a pixel from the trace, px."""
+    unit_reach: np.ndarray
+    """float64[row]: the same for a lit height of 14 px."""
 
 
 def measure_tilt(image: np.ndarray, variance: np.ndarray, slits: Slits) -> TiltFit:
@@ -99,7 +103,7 @@ def measure_tilt(image: np.ndarray, variance: np.ndarray, slits: Slits) -> TiltF
     residual, use, passes = np.zeros(0), np.zeros(0, bool), 0
     for passes in range(1, PASSES + 1):
         resample(image, IDENTITY, straight, dxmap=dxmap, dymap=dymap)
-        inner = np.abs(rows.height).max(axis=1) < INNER if passes == 1 else np.ones(rows.row.size, bool)
+        inner = rows.reach < INNER if passes == 1 else np.ones(rows.row.size, bool)
         templates = _templates(straight, rows, slits, no, inner)
         shifts, errors, places = row_shifts(straight, noise, rows.row, rows.order, templates, edges)
         points = _points(rows, shifts, errors, places, nx)
@@ -146,10 +150,10 @@ def column_spread(fit: TiltFit, slits: Slits) -> float:
     """Largest standard deviation of the map in a column of a slit image, px."""
     import numpy as np
 
-    rows = _lit_rows(slits, fit.dymap, 0.0)
+    row, fibre, order = _rows_of_traces(slits, 0.0)
     worst = 0.0
     for f, o in np.ndindex(slits.centres.shape[:2]):
-        own = rows.row[(rows.fibre == f) & (rows.order == o)]
+        own = row[(fibre == f) & (order == o)]
         if own.size:
             worst = max(worst, float(fit.dxmap[own].std(axis=0, dtype=np.float64).max()))
     return worst
@@ -162,18 +166,20 @@ def displacement_map(model: SlitModel, slits: Slits, dymap: np.ndarray) -> np.nd
     """
     import numpy as np
 
-    rows = _lit_rows(slits, dymap, 3.0)
+    row, fibre, order = _rows_of_traces(slits, 3.0)
     out = np.zeros(dymap.shape, np.float32)
     u = 2.0 * np.arange(slits.nx) / slits.nx - 1.0
-    for first in range(0, rows.row.size, 64):
-        part = slice(first, first + 64)
-        shape = rows.height[part].shape
-        out[rows.row[part]] = model.at(
-            np.broadcast_to(rows.fibre[part, None], shape),
-            np.broadcast_to(rows.order[part, None], shape),
-            np.broadcast_to(u, shape),
-            rows.height[part],
-            rows.unit[part],
+    positions = slits.positions
+    for f, o in np.ndindex(slits.centres.shape[:2]):
+        own = row[(fibre == f) & (order == o)]
+        if not own.size:
+            continue
+        # Tilt, offset and the curve of the slices are those of the order, only the heights differ.
+        height = own[:, None] + dymap[own].astype(np.float64) - positions[f, o]
+        out[own] = (
+            model.tilt_at(u, np.array(o)) * height
+            + model.slices_at(height * (UNIT_HEIGHT / slits.heights[f, o]), o)
+            + np.polynomial.chebyshev.chebval(u, model.offsets[f, o])
         )
     return out
 
@@ -184,8 +190,8 @@ def _edges(nx: int) -> np.ndarray:
     return np.linspace(0, nx, max(1, round(nx / SECTION)) + 1).astype(np.int64)
 
 
-def _lit_rows(slits: Slits, dymap: np.ndarray, beyond: float) -> _Rows:
-    """Rows whose pixels lie in a slit image or at most so many px beyond it; each belongs to one trace."""
+def _rows_of_traces(slits: Slits, beyond: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows in a slit image or at most so many px beyond it, and the fibre and order each belongs to."""
     import numpy as np
 
     middle = slits.nx // 2
@@ -197,17 +203,28 @@ def _lit_rows(slits: Slits, dymap: np.ndarray, beyond: float) -> _Rows:
     place = nearest[np.searchsorted(border, y)]
     order, fibre = np.divmod(place, len(slits.fibres))
     inside = np.abs(y - centre[fibre, order]) <= 0.5 * slits.heights[fibre, order, middle] + beyond
-    y, order, fibre = y[inside], order[inside], fibre[inside]
-    positions = slits.positions
-    height = y[:, None] + dymap[y].astype(np.float64) - positions[fibre, order]
-    return _Rows(y, fibre, order, height, height * UNIT_HEIGHT / slits.heights[fibre, order])
+    return y[inside], fibre[inside], order[inside]
+
+
+def _lit_rows(slits: Slits, dymap: np.ndarray, beyond: float) -> _Rows:
+    """Rows whose pixels lie in a slit image or at most so many px beyond it; each belongs to one trace."""
+    import numpy as np
+
+    y, fibre, order = _rows_of_traces(slits, beyond)
+    positions, scale = slits.positions, UNIT_HEIGHT / slits.heights
+    height, unit = (np.empty((y.size, slits.nx)) for _ in range(2))
+    for k, (row, f, o) in enumerate(zip(y, fibre, order, strict=True)):
+        np.subtract(dymap[row], positions[f, o] - row, out=height[k])
+        np.multiply(height[k], scale[f, o], out=unit[k])
+    reach, unit_reach = (np.maximum(h.max(axis=1), -h.min(axis=1)) for h in (height, unit))
+    return _Rows(y, fibre, order, height, unit, reach, unit_reach)
 
 
 def _templates(straight: np.ndarray, rows: _Rows, slits: Slits, no: int, inner: np.ndarray) -> np.ndarray:
     """Mean spectrum of the science fibres of every order, float64[order, x]."""
     import numpy as np
 
-    share = np.abs(rows.unit).max(axis=1) / UNIT_HEIGHT < TEMPLATE_SHARE
+    share = rows.unit_reach / UNIT_HEIGHT < TEMPLATE_SHARE
     out = np.full((no, slits.nx), np.nan)
     for o in range(no):
         own = rows.row[(rows.order == o) & (rows.fibre > 0) & share & inner]
@@ -238,7 +255,7 @@ def _coarse_offsets(model: SlitModel, straight: np.ndarray, rows: _Rows) -> Slit
     import numpy as np
 
     fibres, no = model.offsets.shape[:2]
-    near = np.abs(rows.height).max(axis=1) < INNER
+    near = rows.reach < INNER
     lines = np.full((fibres, no, straight.shape[1]), np.nan)
     for f in range(fibres):
         for o in range(no):
