@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test test-slow accuracy lint types bench clean
+.PHONY: help demo test test-slow accuracy lint types bench bench-recipes clean
 
 help:
 	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make accuracy   reduce a full-size night and compare it with its truth (an hour; NIGHT=, RAW=)"
 	@echo "make lint types check style and types"
 	@echo "make bench      benchmarks of planner, index, simulator and kernels"
+	@echo "make bench-recipes  time whole recipes on a full-size night (an hour and 20 GB; BENCH_NIGHT=)"
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +50,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_index.py
 	$(BIN)/python benchmarks/bench_simulator.py
 	$(BIN)/python benchmarks/bench_kernels.py
+	$(BIN)/python benchmarks/bench_threads.py
+
+BENCH_NIGHT ?= bench-night
+bench-recipes: $(STAMP)
+	$(BIN)/python benchmarks/bench_recipes.py $(BENCH_NIGHT)
 
 clean:
 	rm -rf $(VENV) demo accuracy accuracy.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

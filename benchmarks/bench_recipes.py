@@ -6,7 +6,8 @@ FOLDER receives a simulated night of the instrument once (some ten minutes and 8
 products.  Every figure is that of a process of its own with one thread, start-up, reading, digests and
 writing included; machine code of the kernels comes from their cache, which an unmeasured run fills.  Given
 are the least CPU seconds (user and system) of N runs, their wall time, which a busy machine stretches, and
-the largest resident size.
+the largest resident size, beside what the established pipeline takes for the same step on this kind of
+machine and the aim, a fifteenth of it.  The table is Markdown.
 """
 
 from __future__ import annotations
@@ -17,84 +18,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "benchmarks")]
+
+from recipe_cases import BY_NAME, CASES, Case, Night, frames, made, works  # noqa: E402
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 TOOLS = "import sys; from apero_dask.cli.tools import main; sys.exit(main())"
 INSTRUMENT = "SPIROU"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One or more runs that share a process."""
-
-    name: str
-    recipe: str
-    short: str
-    outputs: tuple[str, ...]
-    inputs: Callable[[Night], list[dict[str, list[str]]]]
-    """Files by argument, of every run."""
-    aim_s: float
-    """CPU seconds aimed at, per run: a fifteenth of what the established pipeline takes."""
-    needs: tuple[str, ...] = ()
-    """Types of frames that must have been preprocessed."""
-    tree: str = "reduced"
-    tier: str = "night"
-
-
-@dataclass(frozen=True)
-class Night:
-    """Frames of the simulated night by type, in order."""
-
-    root: Path
-    obs_dir: str
-    frames: dict[str, list[str]]
-
-    def raw(self, dprtype: str, count: int = 1) -> list[str]:
-        """Raw frames below the root."""
-        return [f"raw/{self.obs_dir}/{name}.fits" for name in self.frames[dprtype][:count]]
-
-    def pp(self, dprtype: str, count: int = 99) -> list[str]:
-        """Preprocessed frames below the root."""
-        return [f"tmp/{self.obs_dir}/{name}_pp.fits" for name in self.frames[dprtype][:count]]
-
-
-def one_frame(night: Night) -> list[dict[str, list[str]]]:
-    return [{"files": night.raw("FLAT_FLAT")}]
-
-
-def five_frames(night: Night) -> list[dict[str, list[str]]]:
-    return [{"files": [path]} for path in night.raw("FLAT_FLAT", 5)]
-
-
-def one_dark(night: Night) -> list[dict[str, list[str]]]:
-    return [{"files": night.raw("DARK_DARK_INT")}]
-
-
-def three_darks(night: Night) -> list[dict[str, list[str]]]:
-    return [{"darkfiles": [*night.pp("DARK_DARK_INT", 2), *night.pp("DARK_DARK_TEL", 1)]}]
-
-
-def flats_and_darks(night: Night) -> list[dict[str, list[str]]]:
-    return [{"flatfiles": night.pp("FLAT_FLAT", 3), "darkfiles": night.pp("DARK_DARK_INT", 2)}]
-
-
-CASES = (
-    Case("preprocessing, a flat", "cal_preprocessing", "PP", ("PP",), one_frame, 0.6, tree="tmp"),
-    Case("preprocessing, a dark", "cal_preprocessing", "PP", ("PP",), one_dark, 0.6, tree="tmp"),
-    Case("preprocessing, five flats", "cal_preprocessing", "PP", ("PP",), five_frames, 0.6, tree="tmp"),
-    Case(
-        "reference dark, 3 darks", "cal_dark_master", "DARKM", ("DARKM",), three_darks, 0.73,
-        ("DARK_DARK_INT", "DARK_DARK_TEL"), tier="master",
-    ),
-    Case(
-        "bad pixels, 3 flats 2 darks", "cal_badpix", "BAD", ("BADPIX", "BKGRDMAP"), flats_and_darks, 1.6,
-        ("FLAT_FLAT", "DARK_DARK_INT"),
-    ),
-)  # fmt: skip
+PREPROCESSING = "preprocessing, a flat"
 
 
 def simulated(root: Path, instrument: str) -> Night:
@@ -106,10 +40,12 @@ def simulated(root: Path, instrument: str) -> Night:
     )  # fmt: skip
     from apero_dask.simulator.truth import read_campaign
 
-    frames: dict[str, list[str]] = {}
+    listed: dict[str, list[str]] = {}
+    obs_dir = ""
     for row in read_campaign(root):
-        frames.setdefault(row["dprtype"], []).append(row["identifier"])
-    return Night(root, str(row["obs_dir"]), frames)
+        listed.setdefault(row["dprtype"], []).append(row["identifier"])
+        obs_dir = str(row["obs_dir"])
+    return Night(root, obs_dir, listed)
 
 
 def environment() -> dict[str, str]:
@@ -120,37 +56,27 @@ def environment() -> dict[str, str]:
 def reduce(description: dict) -> None:
     """Carry out the runs of a case in this process."""
     from apero_dask import recipes  # noqa: F401  (registers the declarations)
-    from apero_dask.core.ids import digest
-    from apero_dask.core.products import KINDS, folder
-    from apero_dask.core.work import InputFile, Work
     from apero_dask.engine.worker import CalibrationCache
     from apero_dask.instruments import instrument
     from apero_dask.io.trees import find_trees
     from apero_dask.recipes.context import run_recipe
 
+    chosen = instrument(description["instrument"])
+    night = Night(Path(description["root"]), description["obs_dir"], description["frames"])
     cache = CalibrationCache()
-    tree, tier, obs_dir = description["tree"], description["tier"], description["obs_dir"]
-    for inputs in description["runs"]:
-        first = next(iter(inputs.values()))[0]
-        stem = Path(first).name.removesuffix(".fits").removesuffix("_pp")
-        made = tuple(
-            (kind, "", folder(tree, tier, obs_dir, KINDS[kind].life) + KINDS[kind].file_name(stem))
-            for kind in description["outputs"]
-        )
-        work = Work(
-            key="00001.1.00001", short=description["short"], recipe=description["recipe"], tier=tier,
-            variant="",
-            obs_dir=obs_dir, object="", stem=stem, time=58386.0, identity=digest([stem, inputs]), code="",
-            invocation="benchmark", instrument=description["instrument"], trees=(),
-            inputs=tuple((name, tuple(map(InputFile, paths))) for name, paths in inputs.items()),
-            planned_inputs=(), calibrations=(), outputs=made, options=(),
-            volatile=(("DRSPDATE", "2026-01-01T00:00:00"), ("DRSPID", "benchmark")),
-        )  # fmt: skip
-        run_recipe(work, find_trees(description["root"]), instrument(description["instrument"]), cache=cache)
+    for work in works(night, BY_NAME[description["case"]], chosen):
+        result = run_recipe(work, find_trees(description["root"]), chosen, cache=cache)
+        for test in result.qc:
+            if not test.passed and not test.informative:
+                print(f"{description['case']}: failed {test.name} = {test.value}", file=sys.stderr)
 
 
-def measure(description: dict) -> tuple[float, float, float]:
+def measure(night: Night, instrument: str, case: Case) -> tuple[float, float, float]:
     """CPU seconds, wall seconds and resident GB of a process that reduces a case."""
+    description = {
+        "root": str(night.root), "instrument": instrument, "obs_dir": night.obs_dir,
+        "frames": night.frames, "case": case.name,
+    }  # fmt: skip
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, __file__, "--child", json.dumps(description)],
@@ -160,27 +86,26 @@ def measure(description: dict) -> tuple[float, float, float]:
     errors = process.stderr.read().decode() if process.stderr else ""
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{description['recipe']} failed:\n{errors}")
+        raise SystemExit(f"{case.name} failed:\n{errors}")
+    for line in errors.splitlines():
+        if ": failed " in line:
+            print(line, file=sys.stderr)
     return usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss / 1e6
 
 
-def described(night: Night, instrument: str, case: Case, runs: list[dict[str, list[str]]]) -> dict:
-    return {
-        "root": str(night.root), "instrument": instrument, "obs_dir": night.obs_dir, "recipe": case.recipe,
-        "short": case.short, "outputs": case.outputs, "tree": case.tree, "tier": case.tier, "runs": runs,
-    }  # fmt: skip
-
-
 def prepare(night: Night, instrument: str, case: Case) -> None:
-    """Preprocess what a case reads and is not there."""
-    missing = [
-        {"files": [raw]}
-        for dprtype in case.needs
-        for raw, pp in zip(night.raw(dprtype, 99), night.pp(dprtype), strict=True)
-        if not (night.root / pp).exists()
-    ]
-    if missing:
-        measure(described(night, instrument, CASES[0], missing))
+    """Make what a case reads and is not there: preprocessed frames and calibrations."""
+    for taken in case.takes:
+        if taken.case and not made(night, BY_NAME[taken.case]):
+            prepare(night, instrument, BY_NAME[taken.case])
+            measure(night, instrument, BY_NAME[taken.case])
+    if case.tree == "tmp":
+        return
+    names = sorted({name for group in frames(night, case).values() for name in group})
+    for name in names:
+        if not (night.root / "tmp" / night.obs_dir / f"{name}_pp.fits").is_file():
+            one = Night(night.root, night.obs_dir, {"FLAT_FLAT": [name]})
+            measure(one, instrument, BY_NAME[PREPROCESSING])
 
 
 def main() -> None:
@@ -198,19 +123,23 @@ def main() -> None:
         parser.error(f"no case has a name with {' or '.join(arguments.names)}")
     night = simulated(arguments.folder.absolute(), arguments.instrument)
     figures = {}
+    print("| recipe | CPU s | wall s | memory GB | established CPU s | times faster | aim CPU s | reached |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for case in chosen:
         prepare(night, arguments.instrument, case)
-        runs = case.inputs(night)
-        description = described(night, arguments.instrument, case, runs)
-        measure(description)  # fills the cache of machine code
-        found = [measure(description) for _ in range(arguments.repeat)]
-        cpu, wall = min(f[0] for f in found), min(f[1] for f in found)
-        memory, count = max(f[2] for f in found), len(runs)
-        figures[case.name] = {"cpu_s": cpu, "wall_s": wall, "gb": memory, "runs": count, "aim_s": case.aim_s}
+        measure(night, arguments.instrument, case)  # fills the cache of machine code
+        found = [measure(night, arguments.instrument, case) for _ in range(arguments.repeat)]
+        count = len(frames(night, case)["files"]) if case.separate else 1
+        cpu, wall = min(f[0] for f in found) / count, min(f[1] for f in found) / count
+        memory = max(f[2] for f in found)
+        figures[case.name] = {
+            "cpu_s": cpu, "wall_s": wall, "gb": memory, "runs": count, "aim_s": case.aim_s,
+            "reference_s": case.reference_s,
+        }  # fmt: skip
+        name = case.name + (", each" if count > 1 else "")
         print(
-            f"{case.name:<30} {cpu:6.2f} s CPU {wall:6.2f} s wall {memory:5.2f} GB"
-            + (f"  ({cpu / count:.2f} s a run)" if count > 1 else "")
-            + f"  aim {case.aim_s:.2f} s",
+            f"| {name} | {cpu:.2f} | {wall:.2f} | {memory:.2f} | {case.reference_s:g} "
+            f"| {case.reference_s / cpu:.1f} | {case.aim_s:.2f} | {'yes' if cpu <= case.aim_s else 'no'} |",
             flush=True,
         )
     if arguments.json:
@@ -219,8 +148,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1] == "--child":
-        sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
         reduce(json.loads(sys.argv[2]))
     else:
-        sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
         main()
