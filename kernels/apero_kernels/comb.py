@@ -5,14 +5,7 @@ A peak is fitted together with its two neighbours,
 in the window, and where the blaze is steep they are unequal.  A periodic function with equal neighbours is
 wrong by 0.01 to 0.05 px there.
 
-k is a Voigt function: the etalon makes Lorentzians of half width `lorentz`, the spectrograph spreads them
-by a Gaussian.  The light on the etalon changes by a share `slope` per px before it is spread; a Lorentzian
-times 1 + slope u, spread by a Gaussian, is Re[(1 - i slope lorentz) w(z)], z = (u + i lorentz) / (sqrt(2)
-width), w the Faddeeva function.  Left out, the slope moves the centre by about slope lorentz width.
-
-An asymmetric line spread adds ``skew g(v) (2 v^3 - 3 v) / sqrt(3)``, v = u / width, the third term of a
-Gauss-Hermite series (van der Marel & Franx 1993, ApJ 407, 525); left out, centres depend on weights and
-window.
+k is the profile of :mod:`apero_kernels.voigt`.
 """
 
 from __future__ import annotations
@@ -20,30 +13,19 @@ from __future__ import annotations
 import numpy as np
 
 from apero_kernels._jit import kernel
+from apero_kernels.cholesky import damped_solver
 from apero_kernels.contracts import check_float, check_integer
+from apero_kernels.voigt import profile
 
 PARAMETERS = ("amplitude", "centre", "width", "constant")
 START_WIDTH = 1.0  # px, standard deviation
-
-_TERMS = 16  # of the rational series for w, an even number: 1.3e-7
-
-
-def _series_of(terms: int) -> tuple[float, np.ndarray]:
-    # Weideman 1994 (SIAM J. Numer. Anal. 31, 1497), equations 37 and 38.
-    scale = float(np.sqrt(terms / np.sqrt(2.0)))
-    angle = np.arange(-2 * terms + 1, 2 * terms) * np.pi / (2 * terms)
-    t = scale * np.tan(0.5 * angle)
-    values = np.append(0.0, np.exp(-(t**2)) * (scale**2 + t**2))
-    found = np.real(np.fft.fft(np.fft.fftshift(values))) / (4 * terms)
-    return scale, np.ascontiguousarray(found[1 : terms + 1][::-1])
-
-
-_SCALE, _SERIES = _series_of(_TERMS)
 
 _MOST = 60  # steps of a fit
 _STEP = 1e-5  # px: a smaller move of the centre is the last one (the next is its square), if
 _GAIN = 1e-4  # chi-square falls by less: faint peaks know their width badly and their centre well
 _CORE = 2  # px on each side above which a peak must stand
+
+_factorise, _substitute = damped_solver(len(PARAMETERS), 1e-13)
 
 
 @kernel
@@ -160,59 +142,16 @@ def _plain(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 @kernel
-def _faddeeva(z):
-    # w(z) for Im z >= 0.
-    below = _SCALE - 1j * z
-    # A division of complex numbers takes as long as ten multiplications.
-    inverse = below.conjugate() * (1.0 / (below.real * below.real + below.imag * below.imag))
-    ratio = (_SCALE + 1j * z) * inverse
-    square = ratio * ratio
-    # Two sums side by side: one alone waits for every multiplication.
-    even = 0.0 + 0.0j
-    odd = 0.0 + 0.0j
-    for k in range(0, _TERMS, 2):
-        even = even * square + _SERIES[k]
-        odd = odd * square + _SERIES[k + 1]
-    total = even * ratio + odd
-    return 2.0 * total * inverse * inverse + 0.5641895835477563 * inverse
-
-
-@kernel
-def _profile(u, width, lorentz, slope, skew, out):
-    # Profile at distance u, and its derivatives by u and by width.
-    v = u / width
-    odd = 0.0
-    change_odd = 0.0
-    if lorentz <= 0.0 or skew != 0.0:
-        g = np.exp(-0.5 * v * v)
-        odd = skew * 0.5773502691896258 * g * v * (2.0 * v * v - 3.0)
-        change_odd = skew * 0.5773502691896258 * g * (-2.0 * v**4 + 9.0 * v * v - 3.0)
-    if lorentz <= 0.0:
-        out[0] = g + odd
-        out[1] = (change_odd - g * v) / width
-        out[2] = (g * v - change_odd) * v / width
-        return
-    unit = 1.0 / (1.4142135623730951 * width)
-    z = (u + 1j * lorentz) * unit
-    w = _faddeeva(z)
-    change = -2.0 * z * w + 1.1283791670955126j
-    share = 1.0 - 1j * slope * lorentz
-    out[0] = (share * w).real + odd
-    out[1] = (share * change).real * unit + change_odd / width
-    out[2] = -((share * change * z).real + change_odd * v) / width
-
-
-@kernel
 def _peak_model(p, near, ratio, lorentz, light, skew, first, n, value, slope, shape):
     for i in range(n):
         x = first + i
-        _profile(x - p[1], p[2], lorentz, light, skew, shape)
+        profile(x - p[1], p[2], lorentz, light, skew, shape)
         total = shape[0]
         moved = -shape[1]
         widened = shape[2]
         for k in range(2):
             if ratio[k] > 0.0:
-                _profile(x - near[k], p[2], lorentz, light, skew, shape)
+                profile(x - near[k], p[2], lorentz, light, skew, shape)
                 total += ratio[k] * shape[0]
                 widened += ratio[k] * shape[2]
         value[i] = p[0] * total + p[3]
@@ -220,38 +159,6 @@ def _peak_model(p, near, ratio, lorentz, light, skew, first, n, value, slope, sh
         slope[i, 1] = p[0] * moved
         slope[i, 2] = p[0] * widened
         slope[i, 3] = 1.0
-
-
-@kernel
-def _cholesky(matrix, damping, factor):
-    for i in range(4):
-        for j in range(i + 1):
-            total = matrix[i, j]
-            if i == j:
-                total += damping * matrix[i, i]
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            if i == j:
-                if not total > 1e-13 * matrix[i, i]:
-                    return False
-                factor[i, i] = np.sqrt(total)
-            else:
-                factor[i, j] = total / factor[j, j]
-    return True
-
-
-@kernel
-def _substitute(factor, vector, out):
-    for i in range(4):
-        total = vector[i]
-        for k in range(i):
-            total -= factor[i, k] * out[k]
-        out[i] = total / factor[i, i]
-    for i in range(3, -1, -1):
-        total = out[i]
-        for k in range(i + 1, 4):
-            total -= factor[k, i] * out[k]
-        out[i] = total / factor[i, i]
 
 
 @kernel
@@ -284,7 +191,7 @@ def _fit_peak(
     for _ in range(_MOST):
         moved = False
         for _ in range(10):
-            if _cholesky(matrix, damping, factor):
+            if _factorise(matrix, damping, factor):
                 _substitute(factor, vector, step)
                 for a in range(4):
                     trial[a] = p[a] + step[a]
@@ -369,7 +276,7 @@ def _fit_comb(
             p, near[i], ratio[i], lorentz[i], light[i], skew[i], float(first), n, data, weight,
             value, slope, shape, matrix, vector, factor, step, trial,
         )  # fmt: skip
-        if not np.isfinite(chi) or not _cholesky(matrix, 0.0, factor):
+        if not np.isfinite(chi) or not _factorise(matrix, 0.0, factor):
             continue
         for a in range(4):
             vector[:] = 0.0

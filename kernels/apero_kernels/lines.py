@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from apero_kernels._jit import kernel
+from apero_kernels.cholesky import damped_solver
 from apero_kernels.contracts import check_float, check_integer, check_output
 
 PARAMETERS = ("amplitude", "centre", "width", "slope", "constant")
@@ -19,6 +20,8 @@ START_WIDTH = 1.0  # px, standard deviation (reference)
 
 _MOST = 60  # steps of the fit
 _STEP = 1e-9  # px: smaller moves of the centre end it
+
+_factorise, _substitute = damped_solver(len(PARAMETERS), 1e-14)
 
 
 @kernel
@@ -41,30 +44,9 @@ def _model(p, skew, first, n, middle, value, slope):
 
 @kernel
 def _solve(matrix, vector, damping, factor, out):
-    # Cholesky of matrix + damping * diagonal; False if it is not positive definite.
-    for i in range(5):
-        for j in range(i + 1):
-            total = matrix[i, j]
-            if i == j:
-                total += damping * matrix[i, i]
-            for k in range(j):
-                total -= factor[i, k] * factor[j, k]
-            if i == j:
-                if not total > 1e-14 * matrix[i, i]:
-                    return False
-                factor[i, i] = np.sqrt(total)
-            else:
-                factor[i, j] = total / factor[j, j]
-    for i in range(5):
-        total = vector[i]
-        for k in range(i):
-            total -= factor[i, k] * out[k]
-        out[i] = total / factor[i, i]
-    for i in range(4, -1, -1):
-        total = out[i]
-        for k in range(i + 1, 5):
-            total -= factor[k, i] * out[k]
-        out[i] = total / factor[i, i]
+    if not _factorise(matrix, damping, factor):
+        return False
+    _substitute(factor, vector, out)
     return True
 
 
