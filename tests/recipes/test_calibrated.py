@@ -10,6 +10,7 @@ import pytest
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes import calibrated as subject
+from apero_dask.recipes import scattered_light
 from apero_dask.recipes.calibrated import Calibrated, calibrated
 from tests.accuracy.light import background_residual
 from tests.recipes.calnight import calnight
@@ -65,7 +66,7 @@ def test_scattered_light_is_removed(dprtype: str) -> None:
 
 def test_halo_must_be_subtracted_under_the_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the local term the surface alone leaves more than ten times the residual."""
-    monkeypatch.setattr(subject, "combined_halo", lambda *a: 0.0)
+    monkeypatch.setattr(scattered_light, "combined_halo", lambda *a: 0.0)
     between, inside = residual(calibrated(context("FLAT_DARK"), "files").image, "FLAT_DARK")
     assert abs(inside) > 5e-3 and abs(between) > 1e-3
 
@@ -90,24 +91,24 @@ def test_another_amplitude_is_believed() -> None:
     mask = context("FLAT_DARK").calibration_image("BKGRDMAP")
     rng = np.random.default_rng(5)
     scattered = np.empty(direct.shape, np.float32)
-    kernels.blur(direct.astype(np.float32), subject.HALO_Y, subject.HALO_X, scattered)
+    kernels.blur(direct.astype(np.float32), scattered_light.HALO_Y, scattered_light.HALO_X, scattered)
     for truth in (0.010, 0.040):
         clean = direct + truth * scattered + 20.0
         variance = (0.5 * clean + 60.0).astype(np.float32)
         image = (clean + np.sqrt(variance) * rng.standard_normal(clean.shape)).astype(np.float32)
-        found = subject.subtract_scattered(image, mask, variance)
+        found = scattered_light.subtract_scattered(image, mask, variance)
         assert found.halo == found.measured
         # Noise, and the wings of orders that reach between them.
-        allowed = 3 * found.measured_error + subject.HALO_SYSTEMATIC * subject.HALO_AMPLITUDE
+        allowed = 3 * found.measured_error + scattered_light.HALO_SYSTEMATIC * scattered_light.HALO_AMPLITUDE
         assert abs(found.halo - truth) < allowed < 0.3 * truth
         assert abs(found.level - 20.0) < 2.0
 
 
 def test_faint_frames_take_the_amplitude_of_the_instrument() -> None:
-    assert subject.combined_halo(0.5, 0.4) == subject.HALO_AMPLITUDE
-    assert subject.combined_halo(float("nan"), float("inf")) == subject.HALO_AMPLITUDE
-    near = subject.combined_halo(1.1 * subject.HALO_AMPLITUDE, 1e-4)
-    assert subject.HALO_AMPLITUDE < near < 1.05 * subject.HALO_AMPLITUDE
+    assert scattered_light.combined_halo(0.5, 0.4) == scattered_light.HALO_AMPLITUDE
+    assert scattered_light.combined_halo(float("nan"), float("inf")) == scattered_light.HALO_AMPLITUDE
+    near = scattered_light.combined_halo(1.1 * scattered_light.HALO_AMPLITUDE, 1e-4)
+    assert scattered_light.HALO_AMPLITUDE < near < 1.05 * scattered_light.HALO_AMPLITUDE
 
 
 @pytest.mark.parametrize("dprtype", FRAMES)
@@ -210,7 +211,7 @@ def test_frame_without_light_cannot_be_normalised() -> None:
 def test_empty_background_map_is_an_error() -> None:
     image = np.ones((MINI.ny, MINI.nx), np.float32)
     with pytest.raises(DataError, match=r"0 boxes of \d+ px .* 64 are needed.*BKGRDMAP"):
-        subject.subtract_scattered(image, np.zeros(image.shape, np.uint8))
+        scattered_light.subtract_scattered(image, np.zeros(image.shape, np.uint8))
 
 
 def test_options_without_effect_are_reported_once() -> None:
