@@ -123,6 +123,7 @@ class RecipeContext:
         self._parameters: dict[str, Parameter] = {}
         self._messages: list[tuple[str, str]] = []
         self._saved: list[_Saved] = []
+        self._opened: dict[Path, FitsFile] = {}
         self._left_out: dict[tuple[str, str], str] = {}
 
     # Reading
@@ -141,7 +142,7 @@ class RecipeContext:
         return tuple(absolute(self.trees, file.path) for file in files)
 
     def open(self, path: Path) -> FitsFile:
-        """Opened file, its structure checked.
+        """Opened file, its structure checked; opened once in a run.
 
         Raises
         ------
@@ -150,7 +151,10 @@ class RecipeContext:
         """
         from apero_dask.io.fits import FitsFile
 
-        return FitsFile(path)
+        # Long headers (coefficients of all traces) are read for every product that inherits them.
+        if path not in self._opened:
+            self._opened[path] = FitsFile(path)
+        return self._opened[path]
 
     def calibration(self, kind: str, fibre: str = "") -> Chosen | None:
         """The file of a calibration kind chosen for this run; None for an optional one that was not found.

@@ -73,10 +73,16 @@ def _basis(comb: np.ndarray, displacement: int) -> np.ndarray:
     """Comb, comb times place along the order, minus its derivative, float64[x, 3]."""
     import numpy as np
 
-    x = np.arange(comb.size)
-    moved = comb[np.clip(x - displacement, 0, comb.size - 1)]
-    place = 2.0 * x / max(comb.size - 1, 1) - 1.0
+    moved = _moved(comb, displacement)
+    place = 2.0 * np.arange(comb.size) / max(comb.size - 1, 1) - 1.0
     return np.stack([moved, moved * place, -np.gradient(moved)], axis=1)
+
+
+def _moved(comb: np.ndarray, displacement: int) -> np.ndarray:
+    import numpy as np
+
+    moved: np.ndarray = comb[np.clip(np.arange(comb.size) - displacement, 0, comb.size - 1)]
+    return moved
 
 
 def line_part(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -181,8 +187,8 @@ def _displacement(
             one = good.astype(float)
             d = line_part(np.where(good, f[o], 0.0), one)[good]
             w = 1.0 / v[o][good]
-            for k in range(gain.size):
-                moved = line_part(_basis(c[o], k - MOST_SHIFT)[:, 0], one)[good]
+            shifted = line_part(np.stack([_moved(c[o], k - MOST_SHIFT) for k in range(gain.size)]), one)
+            for k, moved in enumerate(shifted[:, good]):
                 power = (w * moved * moved).sum()
                 # Reduction of chi-square by a comb of positive amplitude.
                 gain[k] += max((w * moved * d).sum(), 0.0) ** 2 / power if power > 0.0 else 0.0
