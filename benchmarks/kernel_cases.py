@@ -14,7 +14,7 @@ RAMP = {"frame_time_s": 5.57192, "read_noise_e": 10.9, "gain": 0.999, "longest":
 
 
 def raw_planes() -> list[np.ndarray]:
-    """Slope, intercept, error, reads: noise, orders across the lit amplifiers, hot pixels, hits."""
+    """Slope, intercept, error, reads, dark: noise, orders across the lit amplifiers, hot pixels, hits."""
     rng = np.random.default_rng(1)
     shape = (ROWS, COLUMNS)
     x = np.arange(COLUMNS)
@@ -31,13 +31,14 @@ def raw_planes() -> list[np.ndarray]:
     error *= 1 + 0.05 * rng.standard_normal(shape, dtype=np.float32)
     hits = rng.random(shape, dtype=np.float32) < 1e-3
     error[hits] *= 5
-    return [slope, intercept, error, np.full(shape, 60, np.int16)]
+    dark = np.where(hot, np.float32(20), np.float32(0))
+    return [slope, intercept, error, np.full(shape, 60, np.int16), dark]
 
 
 def preprocessing() -> Iterator[Case]:
     from apero_kernels import corruption, cosmics, detector, jumps, ramps, rownoise
 
-    slope, intercept, error, reads = raw_planes()
+    slope, intercept, error, reads, dark = raw_planes()
     rng = np.random.default_rng(2)
     hot_rows, hot_columns = rng.integers(0, ROWS, 22_893), rng.integers(0, COLUMNS, 22_893)
     width = COLUMNS // AMPLIFIERS
@@ -69,7 +70,7 @@ def preprocessing() -> Iterator[Case]:
     def hits() -> None:
         cosmics.flag_cosmics(work, intercept, error, reads, mask, border=BORDER, **RAMP)
 
-    dark, dark_variance = np.zeros_like(slope), np.zeros_like(slope)
+    dark_variance = np.zeros_like(slope)
     unstable = np.zeros(slope.shape, np.uint8)
     constant, linear = ramps.variance_terms(**RAMP)
 
