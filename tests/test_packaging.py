@@ -57,3 +57,7 @@ def test_installed_packages_import_from_anywhere(tmp_path: Path, how: list[str])
     assert found.stdout.strip() == "12", found.stderr
     scripts = {path.name for path in (tmp_path / "env" / "bin").iterdir()}
     assert {"apero_processing", "apero_processing.py", "apero-dask"} <= scripts
+    # The command of a recipe knows by its name what it is, and its help needs none of the libraries.
+    command = tmp_path / "env" / "bin" / "cal_ccf_spirou.py"
+    told = subprocess.run([str(command), "--help"], capture_output=True, text=True, cwd="/", check=False)
+    assert told.returncode == 0 and told.stdout.startswith("usage: cal_ccf_spirou.py NIGHT FILE"), told.stderr
