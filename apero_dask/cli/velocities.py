@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apero_dask.core.errors import EXIT_FAILED, EXIT_INVALID, EXIT_NOTHING, EXIT_OK, EXIT_STOPPED
+from apero_dask.core.products import VELOCITY_FOLDER
 from apero_dask.io.trees import find_trees
 
 
@@ -54,7 +55,7 @@ def velocity_summary(reduced: Path, names: Sequence[str] = ()) -> tuple[list[str
 def compare_velocities(data: str | None, truth: Path | None, factor: float) -> int:
     """Print recovered velocities beside the injected ones of a simulation; returns the status."""
     from apero_dask.report.velocities import read_series
-    from apero_dask.report.velocity_files import FOLDER, write_velocities
+    from apero_dask.report.velocity_files import write_velocities
     from apero_dask.simulator.recovered import compare
     from apero_dask.simulator.settings import ConfigError
 
@@ -66,7 +67,9 @@ def compare_velocities(data: str | None, truth: Path | None, factor: float) -> i
         return EXIT_NOTHING
     write_velocities(reduced, series)
     try:
-        lines, agree = compare(reduced / FOLDER, truth if truth is not None else trees.raw.parent, factor)
+        lines, agree = compare(
+            reduced / VELOCITY_FOLDER, truth if truth is not None else trees.raw.parent, factor
+        )
     except ConfigError as error:
         print(f"apero-dask compare-rv: {error}", file=sys.stderr)
         return EXIT_INVALID

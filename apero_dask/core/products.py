@@ -130,6 +130,11 @@ REFERENCE_DEFAULTS = {"WAVEM": "WAVE0", "LEAKM": "LEAK0"}
 """Shipped default of a reference kind."""
 
 
+VELOCITY_FOLDER = "rv"
+"""Folder of the reduced tree with the velocities of every object; no run makes them, they follow from the
+products of all."""
+
+
 def folder(tree: str, tier: str, obs_dir: str, life: Life) -> str:
     """Folder of a product below the data root, with ``/`` at the end.
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from apero_dask.core.products import VELOCITY_FOLDER
 from apero_dask.report.velocities import Series, Velocity
 
-FOLDER = "rv"
 RDB = (
     ("rjd", 6), ("vrad", 3), ("svrad", 3), ("fwhm", 3), ("contrast", 4), ("bis_span", 3), ("sn", 2),
     ("drift", 3), ("berv", 5), ("obj", 0), ("frame", 0),
@@ -42,7 +42,7 @@ def write_velocities(reduced: Path, series: Sequence[Series]) -> dict[tuple[str,
     """
     from apero_dask.io.atomic import publish, temporary_path
 
-    folder = reduced / FOLDER
+    folder = reduced / VELOCITY_FOLDER
     places = {}
     for one in series:
         folder.mkdir(parents=True, exist_ok=True)

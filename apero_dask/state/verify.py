@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from apero_dask.core.outcome import Marker, State
-from apero_dask.core.products import MASTER
+from apero_dask.core.products import MASTER, VELOCITY_FOLDER
 from apero_dask.io.atomic import is_temporary
 from apero_dask.io.markers import FOLDER, absolute, read_marker
 from apero_dask.io.trees import Trees
@@ -81,7 +81,7 @@ def verify(trees: Trees, night: str = "", check: str = "content") -> Verificatio
     for path in _files(trees, night):
         if is_temporary(path.rpartition("/")[2]):
             found.leftovers.append(path)
-        elif path not in claimed:
+        elif path not in claimed and not path.startswith(f"reduced/{VELOCITY_FOLDER}/"):
             found.unclaimed.append(path)
     if not night:
         found.registered = list(_registered(current, trees, set(damaged)))

@@ -179,3 +179,13 @@ def test_limit_is_the_95th_percentile_of_a_good_reduction() -> None:
         below += one.rms_ms <= one.limit_ms(1.3, 0.0)
     # 2000 trials: 95 per cent within 1.
     assert 0.935 < below / 2000 < 0.965
+
+
+def test_files_that_follow_from_products_are_no_strangers(tmp_path: Path) -> None:
+    from apero_dask.io.trees import find_trees
+    from apero_dask.state.verify import verify
+
+    path = product(tmp_path / "reduced", "2320031o", 2458386.6)
+    write_velocities(tmp_path / "reduced", read_series(tmp_path / "reduced")[0])
+    found = verify(find_trees(str(tmp_path)))
+    assert found.unclaimed == [f"reduced/2018-09-25/{path.name}"]  # no marker names this one
