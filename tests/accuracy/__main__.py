@@ -28,14 +28,20 @@ TOOLS = "import sys; from apero_dask.cli.tools import main; sys.exit(main())"
 RUN_FILE = """RUN_NAME = "Accuracy of one night"
 MASTER_OBS_DIR = {night}
 CORES = {workers}
+TELLURIC_TARGETS = 59Peg, gamSct
+SCIENCE_TARGETS = Gl699
 {skip}
 id00000 = pp_seq
 id00001 = master_seq
 id00002 = calib_seq
+id00003 = tellu_seq
+id00004 = science_seq
 """
 STEPS = (
     *("PP", "DARKM", "BADM", "LOCM", "SHAPEM", "SHAPELM", "FLATM", "LEAKM", "THIM", "THTM", "WAVEM"),
     *("BAD", "LOC", "SHAPE", "FF", "THERMAL", "WAVE"),
+    *("EXTTELL", "EXTOBJ", "LEAKTELL", "LEAKOBJ", "MKTELLU1", "MKTELLU2", "MKTELLU3", "MKTELLU4"),
+    *("FTELLU1", "FTELLU2", "FTELLU3", "CCF"),
 )
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -65,6 +71,12 @@ def waves(night: Reduced) -> Iterator[Figure]:
     return wave_figures(night)
 
 
+def tellurics(night: Reduced) -> Iterator[Figure]:
+    from tests.accuracy.telluric_figures import telluric_figures
+
+    return telluric_figures(night)
+
+
 def memory(night: Reduced) -> Iterator[Figure]:
     from tests.accuracy.costs import memory_figures
 
@@ -76,12 +88,12 @@ PARTS: dict[str, Callable[[Reduced], Iterator[Figure]]] = {
     "geometry": geometry,
     "spectra": spectra,
     "waves": waves,
+    "tellurics": tellurics,
     "memory": memory,
 }
 """Parts of the table in order.
 
-Tellurics and velocities take their place behind the waves: a function that yields figures of the products of
-tellu_seq and science_seq here, both sequences in RUN_FILE, their steps in STEPS.
+Velocities take their place behind the tellurics: a function that yields figures of the products of CCF.
 """
 
 
