@@ -8,6 +8,7 @@ nothing is fetched from a network.  Heavy imports happen inside the functions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def barycentric(star: Star, mjd: np.ndarray, instrument: Instrument) -> Barycent
     import numpy as np
 
     mjd = np.atleast_1d(np.asarray(mjd, dtype=np.float64))
-    position, velocity, tdb, redshift = _observer(mjd, instrument)
+    position, velocity, tdb, redshift = _observer(tuple(mjd.tolist()), instrument)
     years = (mjd + 2_400_000.5 - star.epoch_jd) / JULIAN_YEAR
     start, motion = _space_motion(star)
     here = start + years[:, None] * motion
@@ -132,8 +133,9 @@ def _kms_per_radian_year(parallax_mas: float) -> float:
     return KMS_PER_ARCSEC * math.degrees(1.0) * 3600.0 / (1e-3 * parallax_mas)
 
 
+@lru_cache(maxsize=8)
 def _observer(
-    mjd: np.ndarray, instrument: Instrument
+    mjd: tuple[float, ...], instrument: Instrument
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Site in the barycentric frame: au [time, 3], km/s [time, 3], TDB as JD, gravitational redshift."""
     import warnings
@@ -161,7 +163,7 @@ def _observer(
         # the table is worth 0.1 cm/s.
         warnings.filterwarnings("ignore", "ERFA function .*dubious year", ErfaWarning)
         warnings.filterwarnings("ignore", "Tried to get polar motions", AstropyWarning)
-        time = Time(mjd, format="mjd", scale="utc")
+        time = Time(np.array(mjd), format="mjd", scale="utc")
         earth, earth_velocity = get_body_barycentric_posvel("earth", time)
         place, place_velocity = site.get_gcrs_posvel(time)
         redshift = site.gravitational_redshift(time).to_value(u.km / u.s) / C_KMS

@@ -86,9 +86,11 @@ def target_cards(target: Target) -> dict[str, Any]:
 
 
 def _velocity_cards(star: Star | None, mjd: float, instrument: Instrument) -> dict[str, Any]:
+    import numpy as np
+
     berv = bjd = change = year = secular = math.nan
     if star is not None:
-        found = barycentric(star, [mjd, mjd + 1.0 / 86_400.0], instrument)
+        found = barycentric(star, np.array([mjd, mjd + 1.0 / 86_400.0]), instrument)
         berv, bjd = float(found.berv[0]), float(found.bjd[0])
         change, secular = float(abs(found.berv[1] - found.berv[0])), float(found.secular[0])
         year = largest(star, mjd, instrument)
@@ -124,10 +126,12 @@ def _pointing(file: FitsFile) -> Star | None:
 
 def _pointing_cards(file: FitsFile, mjd: float, instrument: Instrument) -> dict[str, Any]:
     """Estimates from where the telescope pointed, for readers of frames whose star is not known."""
+    import numpy as np
+
     star = _pointing(file)
     if star is None:
         return {}
-    found = barycentric(star, [mjd, mjd + 1.0 / 86_400.0], instrument)
+    found = barycentric(star, np.array([mjd, mjd + 1.0 / 86_400.0]), instrument)
     return {
         "BERV_EST": (float(found.berv[0]), "[km/s] estimate from the pointing"),
         "BJD_EST": (float(found.bjd[0]), "[d] estimate from the pointing"),

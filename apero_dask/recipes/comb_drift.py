@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from apero_dask.io.fitswriter import Table
-    from apero_dask.recipes.wave_lines import Lines
+    from apero_dask.recipes.wave_lines import Lines, LineShape
     from apero_dask.recipes.wave_maps import WaveMap
 
 REACH = 2.0  # px from the prediction beyond which a peak is another one or noise
@@ -97,8 +97,29 @@ def cavity_of_header(cards: Mapping[str, Any], name: str) -> Cavity:
         ) from error
 
 
+def shape_of_header(cards: Mapping[str, Any]) -> LineShape | None:
+    """Shape of the lines in the header of a wavelength solution; None if it does not tell.
+
+    With the shape the solution was made with a centre means the same in frame and solution.
+    """
+    import numpy as np
+
+    from apero_dask.recipes.wave_lines import LineShape
+
+    skew = [cards.get(f"WSKEW{k}") for k in range(6)]
+    finesse = cards.get("WCAVFINE")
+    if finesse is None or any(value is None for value in skew):
+        return None
+    return LineShape(float(finesse), np.array(skew, dtype=np.float64))
+
+
 def measure_drift(
-    flux: np.ndarray, variance: np.ndarray, listed: Lines, cavity: Cavity, wave: WaveMap
+    flux: np.ndarray,
+    variance: np.ndarray,
+    listed: Lines,
+    cavity: Cavity,
+    wave: WaveMap,
+    shape: LineShape | None = None,
 ) -> tuple[Lines, CombDrift, Table]:
     """Fit the peaks of a frame.
 
@@ -112,6 +133,8 @@ def measure_drift(
         Of the wavelength solution.
     wave
         The wavelength solution.
+    shape
+        Of the lines, as the solution was made with; without it it is measured in the frame.
 
     Returns
     -------
@@ -133,7 +156,7 @@ def measure_drift(
     from apero_dask.recipes.wave_lines import FP_REACH, measure_comb, spacing_at
     from apero_dask.recipes.wave_products import line_table
 
-    lines, _ = measure_comb(flux, variance, listed, cavity, wave, REACH)
+    lines, _ = measure_comb(flux, variance, listed, cavity, wave, REACH, shape)
     good = lines.good
     found = np.full(lines.order.size, np.nan)
     found[good] = wave.wavelength(lines.order[good], lines.x[good])

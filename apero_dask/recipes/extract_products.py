@@ -18,6 +18,7 @@ from apero_dask.recipes.wave_products import map_cards
 if TYPE_CHECKING:
     import numpy as np
 
+    from apero_dask.io.fits import FitsFile
     from apero_dask.io.fitswriter import Table
     from apero_dask.recipes.context import RecipeContext
 
@@ -46,7 +47,9 @@ class Extracted:
     slab: Slab | None = None
 
 
-def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines: Table | None) -> None:
+def save_products(
+    ctx: RecipeContext, extracted: Mapping[str, Extracted], lines: Table | None, frame: FitsFile
+) -> None:
     """Save what the run was planned to make.
 
     Parameters
@@ -55,6 +58,8 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
         By fibre.
     lines
         Peaks of the comb in the reference fibre; None if it saw no comb.
+    frame
+        First frame, whose header is carried over.
 
     Raises
     ------
@@ -85,6 +90,7 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
                     Image("VARIANCE", variance, unit="electron^2"),
                     fibre=fibre,
                     header={**header, "EXT_TYPE": (f"EXT_{kind.replace('FF', '_FF')}", "kind of spectrum")},
+                    inherit=frame,
                 )
         if one.slab is not None and ("E2DSLL", fibre) in planned:
             wide = (-1, i.nx)
@@ -94,6 +100,7 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
                 Image("E2DSCC", one.slab.used.reshape(wide)),
                 fibre=fibre,
                 header={**header, "EXT_TYPE": ("EXT_E2DS_LL", "kind of spectrum")},
+                inherit=frame,
             )
         repeated = ((client, header[client][0], "S/N in mid-order"),)
         wanted = [(kind, grid) for kind, grid in GRIDS if (kind, fibre) in planned]
@@ -105,9 +112,10 @@ def save_products(ctx: RecipeContext, extracted: Mapping[str, Extracted], lines:
                 replace(merged_table(merged, kind), cards=repeated),
                 fibre=fibre,
                 header={**header, **merged_cards(grid)},
+                inherit=frame,
             )
         if ("EXT_FPLIST", fibre) in planned and lines is not None:
-            ctx.save("EXT_FPLIST", lines, fibre=fibre, header=header)
+            ctx.save("EXT_FPLIST", lines, fibre=fibre, header=header, inherit=frame)
 
 
 def _blaze(ctx: RecipeContext, fibre: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -162,19 +170,10 @@ def order_table(ctx: RecipeContext, one: Extracted, blaze: np.ndarray) -> Table:
         "FLUXVAL": np.nan_to_num(spectrum.e2ds[:, max(middle - 50, 0) : middle + 50]).mean(axis=1),
     }
     flat = np.ones_like(lam) if spectrum.flat is None else spectrum.flat
-    for name, data in (
-        ("E2DS", spectrum.e2ds),
-        ("E2DSFF", spectrum.e2dsff),
-        ("FLAT", flat),
-        ("BLAZE", blaze),
-    ):
-        for label, function in (("MIN", np.min), ("MAX", np.max), ("MED", np.median), ("MEAN", np.mean)):
-            columns[f"{name}_{label}"] = np.array(
-                [
-                    float(function(row[good])) if (good := np.isfinite(row)).any() else np.nan
-                    for row in np.asarray(data)
-                ]
-            )
+    chosen = ctx.calibration("FLAT", spectrum.fibre)
+    key = f"levels of {chosen.key if chosen else 'no flat'} {spectrum.flat is None}"
+    columns |= levels("E2DS", spectrum.e2ds) | levels("E2DSFF", spectrum.e2dsff)
+    columns |= ctx.cached(key, lambda: levels("FLAT", flat)) | levels("BLAZE", blaze)
     place = traces(ctx, spectrum.fibre)
     for name, series in (
         ("LOC_POS_COEFF", place.centres),
@@ -185,3 +184,16 @@ def order_table(ctx: RecipeContext, one: Extracted, blaze: np.ndarray) -> Table:
             columns[f"{name}_{k}"] = np.ascontiguousarray(series[:, k])
     units = {"YPIX_CENT": "pix", "FLUXVAL": "electron"} | {f"WAVE_{k}": "nm" for k in ("MIN", "MAX")}
     return Table("ORDER_TABLE", columns, units=units)
+
+
+def levels(name: str, data: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns MIN, MAX, MED and MEAN of the finite values of every order, float64[order]; NaN without any."""
+    import numpy as np
+
+    ordered = np.sort(np.where(np.isfinite(data), data, np.nan), axis=1)  # NaN come last
+    count = np.isfinite(ordered).sum(axis=1)
+    some, row, last = count > 0, np.arange(len(ordered)), np.maximum(count - 1, 0)
+    middle = 0.5 * (ordered[row, last // 2] + ordered[row, (last + 1) // 2])
+    mean = np.nan_to_num(ordered).sum(axis=1) / np.maximum(count, 1)
+    found = {"MIN": ordered[:, 0], "MAX": ordered[row, last], "MED": middle, "MEAN": mean}
+    return {f"{name}_{label}": np.where(some, values, np.nan) for label, values in found.items()}

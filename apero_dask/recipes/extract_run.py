@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes import berv_cards, comb_drift
+from apero_dask.recipes.astrometry import object_table
 from apero_dask.recipes.calibrated import Calibrated, calibrate, calibration_cards
 from apero_dask.recipes.context import RecipeContext
 from apero_dask.recipes.extract_products import Extracted, Slab, save_products
@@ -80,7 +81,7 @@ def extract_frame(ctx: RecipeContext) -> None:
             **comb_drift.drift_cards(drift),
         }
         extracted[fibre] = Extracted(spectrum, waves[fibre], header, slabs.get(fibre))
-    save_products(ctx, extracted, lines)
+    save_products(ctx, extracted, lines, files[0])
 
 
 def _frame_type(ctx: RecipeContext, files: tuple[FitsFile, ...]) -> FrameType:
@@ -99,7 +100,7 @@ def _frame_type(ctx: RecipeContext, files: tuple[FitsFile, ...]) -> FrameType:
     if wanted and str(wanted).upper() != kind.name:
         raise DataError(f"{files[0].path}: the frame is {kind.name}, --dprtype asks for {wanted}.")
     if ctx.option("objname"):
-        names = berv_cards.object_table(ctx).names
+        names = object_table(ctx).names
         asked = names.resolve(str(ctx.option("objname")))
         found = {names.resolve(str(file.values.get("DRSOBJN", ""))) for file in files}
         if found != {asked}:
@@ -222,9 +223,10 @@ def _drift(ctx: RecipeContext, spectrum: Spectrum, wave: WaveMap) -> tuple[comb_
     path = solution.path
     head = ctx.cached(f"{solution.key} header", lambda: ctx.open(path).values)
     cavity = comb_drift.cavity_of_header(head, path.name)
+    shape = comb_drift.shape_of_header(head)
     listed = comb_drift.listed_peaks(columns, wave, chosen.path.name)
     flux, variance = filled((spectrum.e2ds, spectrum.variance), (spectrum.e2dsff, spectrum.variance_ff))
-    lines, drift, table = comb_drift.measure_drift(flux, variance, listed, cavity, wave)
+    lines, drift, table = comb_drift.measure_drift(flux, variance, listed, cavity, wave, shape)
     found, asked = int(lines.good.sum()), int(lines.order.size)
     known = drift.used > 0
     ctx.qc("FP_LINES", found, f"FP_LINES < {comb_drift.FEWEST}", known, informative=True)

@@ -273,7 +273,13 @@ class _Comb:
 
 
 def measure_comb(
-    flux: np.ndarray, var: np.ndarray, lines: Lines, cavity: Cavity, wave: WaveMap, most_px: float
+    flux: np.ndarray,
+    var: np.ndarray,
+    lines: Lines,
+    cavity: Cavity,
+    wave: WaveMap,
+    most_px: float,
+    shape: LineShape | None = None,
 ) -> tuple[Lines, LineShape]:
     """Fit peaks of known number at their predicted columns.
 
@@ -284,6 +290,8 @@ def measure_comb(
         amplitudes of an earlier measurement give those of the neighbours and the slope of the light.
     most_px
         A peak farther than this from its prediction is noise.
+    shape
+        Known shape of the lines; without it it is measured here.
 
     Returns
     -------
@@ -307,13 +315,15 @@ def measure_comb(
         slope = np.log(ratio[:, 1] / ratio[:, 0]) / (near[:, 1] - near[:, 0])
     slope = np.clip(np.nan_to_num(slope), -MOST_SLOPE, MOST_SLOPE)
     comb = _Comb(flux, var, lines.order, lines.x_ref, near, ratio, spacing, slope)
-    known = np.flatnonzero(np.isfinite(lines.amplitude))
-    # Bright peaks of every order: which orders are bright must not decide.
-    top = np.zeros(wave.norders)
-    np.maximum.at(top, lines.order[known], height[known])
-    bright = known[height[known] > 0.5 * top[lines.order[known]]]
-    inverse = _inverse_finesse(comb, bright[:: max(1, bright.size // FINESSE_PEAKS)])
-    shape = LineShape(1.0 / inverse if inverse > 0 else float("inf"), _skew(comb, bright, inverse))
+    if shape is None:
+        known = np.flatnonzero(np.isfinite(lines.amplitude))
+        # Bright peaks of every order: which orders are bright must not decide.
+        top = np.zeros(wave.norders)
+        np.maximum.at(top, lines.order[known], height[known])
+        bright = known[height[known] > 0.5 * top[lines.order[known]]]
+        inverse = _inverse_finesse(comb, bright[:: max(1, bright.size // FINESSE_PEAKS)])
+        shape = LineShape(1.0 / inverse if inverse > 0 else float("inf"), _skew(comb, bright, inverse))
+    inverse = 1.0 / shape.finesse
     found, _ = _fit(
         flux, var, lines, lines.x_ref, near, ratio, spacing, lorentz=0.5 * inverse * spacing, slope=slope,
         skew=shape.skew_at(lines.order, lines.x_ref, *flux.shape),

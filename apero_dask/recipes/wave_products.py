@@ -95,6 +95,9 @@ def solution_cards(solution: Solution, fibre: FibreSolution, comb: CombVelocity,
         "WFPWIDTH": (wave_compare.CCF_HALF, "[km/s] half width of the cross-correlation"),
         "WFPSTEP": (wave_compare.CCF_STEP, "[km/s] step"),
     }
+    if fibre.shape.skew is not None:
+        for k, value in enumerate(fibre.shape.skew):
+            cards[f"WSKEW{k}"] = (float(value), "third moment of the lines: 1, u, v, u2, uv, v2")
     if correction is not None:
         cards["WCATSCAT"] = (correction.scatter, "[m/s] error of the lamp catalogue")
         cards["WCATUSED"] = (correction.used, "lamp lines believed")

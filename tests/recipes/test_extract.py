@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline, make_interp_spline
 
 from apero_dask.core.errors import DataError
 from apero_dask.core.work import InputFile, Work
-from apero_dask.recipes import extract_run
+from apero_dask.recipes import comb_drift, extract_run
 from apero_dask.recipes.calibrated import Calibrated
 from apero_dask.recipes.context import RecipeResult, run_recipe
 from apero_dask.recipes.wave_cavity import C_MS
@@ -250,6 +250,17 @@ def test_drift_of_the_comb(seed: int) -> None:
     assert abs((a - lamp_drift) - (true_a - lamp_true)) < 3 * (error**2 + lamp_error**2) ** 0.5 + floor
     assert true_b - true_a > 30
     assert abs((b - a) - (true_b - true_a)) < 3 * 2**0.5 * error
+
+
+def test_shape_of_the_lines_comes_from_the_solution() -> None:
+    """Six moments and a finesse, or nothing: then the frame tells."""
+    head = {"WCAVFINE": 25.0, **{f"WSKEW{k}": 0.01 * k for k in range(6)}}
+    shape = comb_drift.shape_of_header(head)
+    assert shape is not None and shape.finesse == 25.0
+    np.testing.assert_allclose(shape.skew, 0.01 * np.arange(6))
+    del head["WSKEW3"]
+    assert comb_drift.shape_of_header(head) is None
+    assert comb_drift.shape_of_header({}) is None
 
 
 # Products
