@@ -61,6 +61,23 @@ def coverage(wave: np.ndarray | Sequence[float]) -> str:
     return f"{float(wave[0]):.1f} to {float(wave[-1]):.1f} nm in vacuum"
 
 
+def built_in(assets: Path) -> list[str]:
+    """Kinds of assets for which the built-in file is used, by looking for the files alone."""
+    from apero_dask.io.assets import MASK_FOLDER
+    from apero_dask.recipes.ccf import DEFAULT_MASK
+    from apero_dask.recipes.sky_absorption import absorption_file
+    from apero_dask.recipes.sky_emission import sky_file
+    from apero_dask.recipes.wave_catalogue import FOLDER, NAME
+
+    own = {
+        "lines": (assets / FOLDER / NAME).is_file(),
+        "transmission": absorption_file(assets) is not None,
+        "sky": sky_file(assets) is not None,
+        "masks": (assets / MASK_FOLDER / DEFAULT_MASK).is_file(),
+    }
+    return [key for key, there in own.items() if not there]
+
+
 def _own(assets: Path, relative: str) -> Path | None:
     path = assets / relative
     return path if path.is_file() else None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from apero_dask.assets.kinds import built_in
 from apero_dask.core.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -77,6 +78,10 @@ def summary(
     yield f"Products       {products}"
     yield f"Calibrations   {trees.calibDB}"
     yield f"Telluric       {trees.telluDB}"
+    lacking = built_in(trees.assets)
+    if lacking:
+        told = "for simulated frames only, see apero-dask assets show"
+        yield f"Assets         built-in {', '.join(lacking)}: {told}"
     yield f"Logs           {trees.log / named.invocation}"
     yield f"Exit status {result.status}: {status_text(plan, result, causes)}."
 

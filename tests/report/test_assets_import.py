@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from apero_dask.assets.kinds import built_in
 from apero_dask.assets.lamp import NEON_AIR, vacuum
 from apero_dask.cli.assets import known_names
 from apero_dask.instruments import instrument
@@ -217,6 +218,35 @@ def test_masks_are_taken_under_their_names(tmp_path: Path) -> None:
     (line,) = shown.lines(f"{name}: 300 lines")
     assert "used where a line names none" in line and f"[masks/{name} " in line
     assert not shown.lines("until ")
+
+
+def test_the_summary_names_what_is_built_in(tmp_path: Path) -> None:
+    assert built_in(tmp_path / "assets") == ["lines", "transmission", "sky", "masks"]
+    source = installation(
+        tmp_path / "apero",
+        {"catalogue_UNe.csv": catalogue(), "ccf/masque_sept18_andres_trans50.mas": mask()},
+    )
+    assert take(tmp_path, source).status == 0
+    assert built_in(tmp_path / "assets") == ["transmission", "sky"]
+    # As the listing says it.
+    shown = Root(tmp_path).ask("assets", "show").out
+    for kind, is_built_in in (("lines", False), ("transmission", True), ("sky", True)):
+        (line,) = [text for text in shown.splitlines() if text.startswith(f"{kind} ")]
+        assert ("[built-in]" in line) == is_built_in
+
+
+def test_the_real_lines_of_cool_stars_serve_as_a_mask(tmp_path: Path) -> None:
+    real = DESIGN / "spirou_mdwarf_lines.csv"
+    if not real.is_file():
+        pytest.skip(f"no real line list beside the checkout ({real.name})")
+    rows = [row.split(",") for row in real.read_text(encoding="utf-8").splitlines()[1:]]
+    text = "".join(f"{wave} {wave} {depth}\n" for wave, depth, _ in rows if float(depth) > 0)
+    source = installation(tmp_path / "apero", {"ccf_masks/masque_Oct19_Vrp9_Berv33.mas": text})
+    answer = take(tmp_path, source)
+    assert answer.status == 0, answer.out
+    (line,) = answer.lines("taken ")
+    # The list covers the orders of the instrument: none of its lines is beyond them.
+    assert f"{len(text.splitlines())} lines, {len(text.splitlines())} in the orders" in line
 
 
 def test_a_mask_that_cannot_be_used_is_told(tmp_path: Path) -> None:
