@@ -166,7 +166,9 @@ def worker_options(settings: ClusterSettings, size: JobSize) -> list[str]:
     """Options of a worker that dask-jobqueue does not set, as words for the shell."""
     place = ["--interface", settings.interface] if settings.interface else ["--host", LOOPBACK]
     declared = shlex.quote(f"{MEMORY}={size.runs_mb} {THREADS}={size.threads}")
-    return [*place, "--no-dashboard", "--resources", declared]
+    # Pages about a worker (health, metrics) have no password either.
+    pages = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
+    return [*place, *pages, "--resources", declared]
 
 
 def worker_command(

@@ -135,6 +135,7 @@ def test_reduction_stops_before_the_walltime_and_continues(
     assert set(bed.executions(root).values()) == {1}
 
 
+@pytest.mark.slow
 def test_workers_inside_the_job_of_the_driver(
     slurm: Slurm, headers: Path, local: Path, tmp_path: Path
 ) -> None:
@@ -192,24 +193,16 @@ def test_pixels_are_those_of_the_local_run(slurm: Slurm, frames: Path, tmp_path:
     assert found == bed.contents(here)
 
 
-LIMITED = f"""\
-MASTER_OBS_DIR = {bed.MASTER_NIGHT}
-TELLURIC_TARGETS = 59Peg, gamSct
-SCIENCE_TARGETS = Gl699
-CORES = 2
-id1 = limited_seq
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_demonstration_campaign(slurm: Slurm, kernels: Path, tmp_path: Path) -> None:
     """Raw frames to velocities of the demonstration, once here and once as jobs, one of them cancelled."""
+    text = (ROOT / "runfiles" / "demo.ini").read_text(encoding="utf-8")
     raw = tmp_path / "raw" / "data"
     assert simulate(["--campaign", "demo", "--out", str(raw), "--workers", "2", "--no-truth-images"]) == 0
-    here = reduced_locally(bed.clone(raw, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, LIMITED)
+    here = reduced_locally(bed.clone(raw, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, text)
     root = bed.clone(raw, tmp_path / "jobs" / "data")
-    run = Submitted(slurm, root, "SPIROU_MINI", REAL, LIMITED, APERO_KERNEL_CACHE=str(kernels))
+    run = Submitted(slurm, root, "SPIROU_MINI", REAL, text, APERO_KERNEL_CACHE=str(kernels))
     until(lambda: len(list((root / "log" / "markers").rglob("*.json"))) > 60, "work has begun", 1800.0)
     victim = run.workers()[0]
     slurm.run("scancel", victim)

@@ -18,4 +18,4 @@ export DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False
 export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False
 export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False
 /opt/python -m apero_dask.engine.worker_process c0de || exit 1
-/opt/python -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --host 127.0.0.1 --no-dashboard --resources 'memory_mb=1300 threads=1'
+/opt/python -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --host 127.0.0.1 --no-dashboard --dashboard-address 127.0.0.1:0 --resources 'memory_mb=1300 threads=1'

@@ -23,4 +23,4 @@ export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False
 export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False
 mkdir -p "$TMPDIR"
 '/opt/my python/bin/python' -m apero_dask.engine.worker_process c0de || exit 1
-'/opt/my python/bin/python' -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --local-directory "$TMPDIR" --host 127.0.0.1 --no-dashboard --resources 'memory_mb=1300 threads=4'
+'/opt/my python/bin/python' -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --local-directory "$TMPDIR" --host 127.0.0.1 --no-dashboard --dashboard-address 127.0.0.1:0 --resources 'memory_mb=1300 threads=4'

@@ -24,4 +24,4 @@ export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False
 export APERO_KERNEL_CACHE="/var/tmp/kernels"
 mkdir -p "$SLURM_TMPDIR/dask"
 '/opt/my python/bin/python' -m apero_dask.engine.worker_process c0de || exit 1
-'/opt/my python/bin/python' -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --local-directory "$SLURM_TMPDIR/dask" --host 127.0.0.1 --no-dashboard --resources 'memory_mb=1300 threads=4'
+'/opt/my python/bin/python' -m distributed.cli.dask_worker tcp://127.0.0.1:PORT --name dummy-name --nthreads 1 --memory-limit 1.86GiB --nanny --death-timeout 300 --local-directory "$SLURM_TMPDIR/dask" --host 127.0.0.1 --no-dashboard --dashboard-address 127.0.0.1:0 --resources 'memory_mb=1300 threads=4'
