@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from apero_dask.core.products import VELOCITY_FOLDER
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes.wave_basis import coefficients_of, wave_image
-from apero_dask.report.velocity_files import FOLDER
 from apero_dask.simulator.recovered import Agreement, read_recovered
 
 INK, GREY, RED, BLUE = "#222222", "#999999", "#c0392b", "#2471a3"
@@ -189,9 +189,9 @@ def draw(data: Path) -> str:
         The data root holds no reduced demonstration.
     """
     reduced = data / "reduced"
-    if not (reduced / FOLDER).is_dir():
-        raise SystemExit(f"{reduced / FOLDER} is not there; run make demo first.")
-    best = max(read_recovered(reduced / FOLDER, data), key=lambda one: len(one.frames))
+    if not (reduced / VELOCITY_FOLDER).is_dir():
+        raise SystemExit(f"{reduced / VELOCITY_FOLDER} is not there; run make demo first.")
+    best = max(read_recovered(reduced / VELOCITY_FOLDER, data), key=lambda one: len(one.frames))
     frame = best.frames[0].frame
     (corrected,) = reduced.glob(f"*/{frame}_pp_e2dsff_tcorr_AB.fits")
     found = sorted(corrected.parent.glob(f"{frame}_pp_e2dsff_tcorr_AB_ccf_*_AB.fits"))
