@@ -16,6 +16,7 @@ from dask_jobqueue.core import JobQueueCluster
 from distributed import Client
 
 from apero_dask.deploy.allocation import leave_allocation
+from apero_dask.deploy.amounts import clock
 from apero_dask.deploy.certificates import CertificateError, make_certificates, remove_certificates
 from apero_dask.deploy.clusters import ClusterError
 from apero_dask.deploy.jobs import Submission, build_cluster
@@ -122,6 +123,13 @@ def _announce(request: JobRequest, cluster: JobQueueCluster) -> None:
     LOGGER.info("scheduler %s, dashboard %s", cluster.scheduler_address, cluster.dashboard_link)
     text = f"Workers: {request.size} each from {request.settings.kind}, named {request.name}; output in "
     print(f"{text}{request.folder / 'jobs'}", file=sys.stderr)
+    if request.size.walltime_s < request.size.longest_s:
+        print(
+            f"Note: the longest run may take {clock(round(request.size.longest_s))}, longer than the "
+            f"walltime of a worker job ({clock(request.size.walltime_s)}); "
+            "a run that was lost three times is given up.",
+            file=sys.stderr,
+        )
     if not request.settings.interface:
         print(
             "Note: no interface is set, so only jobs on this machine can reach the scheduler; "

@@ -274,13 +274,19 @@ def test_jobs_that_never_come_up_are_not_submitted_for_ever(
     assert pbs.submitted() == 3
 
 
-def test_jobs_of_a_dead_driver_are_swept_away(pbs: FakePBS, tmp_path: Path) -> None:
+def test_jobs_of_a_dead_driver_are_swept_away(
+    pbs: FakePBS, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = tmp_path / "left.sh"
     script.write_text("#PBS -N apero-test\nsleep 600\n", encoding="utf-8")
     subprocess.run(["qsub", str(script)], check=True, capture_output=True)
     assert list(pbs.pids()) == ["1"]
-    with batch_backend(request(tmp_path, tls=False), runner):
+    asked = request(tmp_path, tls=False)
+    with batch_backend(replace(asked, size=replace(SIZE, longest_s=7200.0)), runner):
         until(lambda: "1" not in pbs.pids(), "the leftover goes", 20.0)
+    said = capsys.readouterr().err
+    assert "1 job(s) apero-test of an earlier driver were taken back" in said
+    assert "may take 02:00:00, longer than the walltime of a worker job (01:00:00)" in said
 
 
 def test_cluster_that_cannot_be_had_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
