@@ -55,7 +55,7 @@ class Spectra:
         return cal_orientation(known, self.night.instrument)
 
     def context(
-        self, recipe: str = "cal_thermal", argument: str = "darkfiles", *specs: FrameSpec
+        self, recipe: str = "cal_thermal", argument: str = "files", *specs: FrameSpec
     ) -> RecipeContext:
         return self.night.context(recipe, specs, argument)
 
