@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apero_dask.recipes.merged import STEP_KMS, merge, merged_cards, wave_grid
+from apero_dask.recipes.merged import STEP_KMS, merge_on, merged_cards, wave_grid
 from apero_dask.recipes.science_input import number_of
 from apero_dask.recipes.template_deconvolve import deconvolved
 from apero_dask.recipes.wave_maps import wave_map
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from apero_dask.io.fitswriter import Table
     from apero_dask.recipes.context import RecipeContext
+    from apero_dask.recipes.merged import Merged
     from apero_dask.recipes.template_frames import Frame
 
 MADE_WITH = (
@@ -34,6 +35,8 @@ MADE_WITH = (
     ("WAVE", "WAVE"),
 )
 """Columns ...FILE and ...TIME of the table of frames, and the endings of CDB... and CDT... they are from."""
+MERGED = (("TEMPLATE_W", "wave"), ("TEMPLATE_V", "velocity"))
+"""Merged templates and their grids."""
 MJD_EPOCH = datetime.datetime(1858, 11, 17)
 
 
@@ -110,51 +113,46 @@ def save_products(
         header=header,
         inherit=first,
     )
-    sharp: tuple[np.ndarray, np.ndarray] | None = None
-    for kind, step in (("TEMPLATE_V", "velocity"), ("TEMPLATE_W", "wave")):
-        merged, sharp = merged_template(template, step, sharp)
+    for (kind, step), merged in zip(MERGED, merged_templates(template), strict=True):
         ctx.save(kind, merged, table, fibre="AB", header={**header, **merged_cards(step)}, inherit=first)
     for kind, cube in zip(("BIGCUBE0", "BIGCUBE"), template.cubes, strict=True):
         ctx.save(kind, Image(kind, cube), table, fibre="AB", header=header, inherit=first)
 
 
-def merged_template(
-    template: Template, step: str, sharp: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[Table, tuple[np.ndarray, np.ndarray]]:
-    """Orders merged into one spectrum, and the deconvolved spectrum with its wavelengths.
-
-    ``step`` as in :func:`apero_dask.recipes.merged.wave_grid`; `sharp` is the deconvolved spectrum if it is
-    known from the grid of constant velocity step.
-    """
+def merged_templates(template: Template) -> list[Table]:
+    """Orders merged into one spectrum, on the grids of :data:`MERGED`."""
     import numpy as np
 
     from apero_dask.io.fitswriter import Table
 
-    points = wave_grid(step)
+    grids = [wave_grid(step) for _, step in MERGED]
     blaze = template.blaze
     noise = np.square(template.error * blaze)
-    flux = merge(template.flux * blaze, noise, blaze, template.wave, points)
 
-    def along(plane: np.ndarray) -> np.ndarray:
-        return merge(plane * blaze, noise, blaze, template.wave, points).flux
+    def along(plane: np.ndarray) -> list[Merged]:
+        return merge_on(plane * blaze, noise, blaze, template.wave, grids)
 
-    if sharp is None:
-        sharp = points, deconvolved(flux.flux, STEP_KMS)
-    known = np.isfinite(sharp[1])
-    deconv = np.full(points.size, np.nan)
-    if known.any():
-        deconv = np.interp(points, sharp[0][known], sharp[1][known])
-        deconv[~np.isfinite(flux.flux)] = np.nan
-    number = np.nan_to_num(along(template.count.astype(np.float64)))
-    columns = {
-        "wavelength": flux.wavelength,
-        "flux": flux.flux,
-        "eflux": flux.error,
-        "rms": along(template.scatter),
-        "deconv": deconv,
-        "n_valid": np.clip(np.rint(number), 0, None).astype(np.int32),
-    }
-    return Table("TEMPLATE_S1D", columns, units={"wavelength": "nm"}), sharp
+    spectra = along(template.flux)
+    scatter, count = along(template.scatter), along(template.count.astype(np.float64))
+    velocity = [step for _, step in MERGED].index("velocity")
+    sharp = deconvolved(spectra[velocity].flux, STEP_KMS)
+    known = np.isfinite(sharp)
+    tables = []
+    for one, spread, number in zip(spectra, scatter, count, strict=True):
+        deconv = np.full(one.flux.size, np.nan)
+        if known.any():
+            inside = np.isfinite(one.flux)
+            deconv[inside] = np.interp(one.wavelength[inside], grids[velocity][known], sharp[known])
+        columns = {
+            "wavelength": one.wavelength,
+            "flux": one.flux,
+            "eflux": one.error,
+            "rms": spread.flux,
+            "deconv": deconv,
+            "n_valid": np.clip(np.rint(np.nan_to_num(number.flux)), 0, None).astype(np.int32),
+        }
+        tables.append(Table("TEMPLATE_S1D", columns, units={"wavelength": "nm"}))
+    return tables
 
 
 def frame_table(ctx: RecipeContext, frames: Sequence[Frame]) -> Table:

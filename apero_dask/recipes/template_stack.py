@@ -134,14 +134,12 @@ def median(flux: np.ndarray) -> np.ndarray:
 def spread(flux: np.ndarray) -> np.ndarray:
     """Half the distance of the 15.87 and 84.13 percentiles over frames, float64[x]; NaN below 3 values."""
     import numpy as np
+    from apero_kernels.stack import stack
 
-    count = np.isfinite(flux).sum(axis=0)
-    out = np.full(flux.shape[1], np.nan)
-    enough = count >= FEWEST
-    if enough.any():
-        low, high = np.nanpercentile(flux[:, enough], [15.8655, 84.1345], axis=0)
-        out[enough] = 0.5 * (high - low)
-    return out
+    shape = (1, flux.shape[1])
+    middle, scatter, count = np.empty(shape), np.empty(shape), np.empty(shape, np.int32)
+    stack(np.ascontiguousarray(flux[:, None, :]), middle, out_scatter=scatter, out_count=count)
+    return np.where(count[0] >= FEWEST, scatter[0], np.nan)
 
 
 def smoothed(flux: np.ndarray, kms_per_column: float) -> np.ndarray:
