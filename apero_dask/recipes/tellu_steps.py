@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from apero_dask.recipes.sky_emission import SkyFit
     from apero_dask.recipes.tellu_clean import Cleaned, Observed
 
-AIR_SHIFT_KMS = -82.0
-"""A table in air instead of vacuum is displaced by this much (index of refraction 1.00027)."""
+ODD_AIRMASS = 0.2
+"""A dry exponent so far from the airmass makes the table suspect."""
+AIR_SHIFT_KMS = 82.0
+"""Lines of a table in air must be moved by this much to the red (index of refraction 1.00027)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def prepare(ctx: RecipeContext, hot: bool) -> Prepared:
     if sky.amplitudes.any():
         observed = replace(observed, flux=observed.flux - sky.model)
         cleaned = tellu_clean.preclean(table, observed, first if first.converged else None)
-    if not cleaned.converged:
+    if not cleaned.converged or abs(cleaned.dry / spectra.airmass - 1.0) > ODD_AIRMASS:
         _warn_of_air(ctx, table, observed)
     return Prepared(spectra, wave, observed, template, cleaned, sky, table.origin)
 
@@ -134,11 +136,11 @@ def _warn_of_air(ctx: RecipeContext, table: Absorption, observed: Observed) -> N
         )
     if found[AIR_SHIFT_KMS] > 3.0 * max(found[0.0], 0.0) and found[AIR_SHIFT_KMS] > 0.0:
         ctx.log.warning(
-            "%s: the absorption table %s fits much better when moved by %g km/s: are its wavelengths those "
-            "in air?",
+            "%s: the absorption table %s fits much better when moved by %g km/s to the red: "
+            "are its wavelengths those in air?",
             ctx.work.stem,
             table.origin,
-            -AIR_SHIFT_KMS,
+            AIR_SHIFT_KMS,
         )
 
 

@@ -103,8 +103,10 @@ class AirNight:
 
     # Files
 
-    def spectrum_file(self, spec: FrameSpec, fibre: str, noise: int = 1, **cards: object) -> str:
-        """Write an E2DSFF and return its path below the data root."""
+    def spectrum_file(
+        self, spec: FrameSpec, fibre: str, noise: int = 1, blank: tuple[int, ...] = (), **cards: object
+    ) -> str:
+        """Write an E2DSFF, some orders empty, and return its path below the data root."""
         letter = "AB".find(fibre)
         rng = np.random.default_rng([self.bench.seed, spec.index, noise])
         planes = {
@@ -115,6 +117,7 @@ class AirNight:
         flux = planes["A"] + planes["B"] if letter < 0 or fibre == "AB" else planes[fibre]
         lit = np.isfinite(self.blaze(fibre))
         flux = np.where(lit, flux, np.nan)
+        flux[list(blank)] = np.nan
         values: dict[str, object] = {
             "FIBER": fibre,
             "DPRTYPE": spec.dprtype,
@@ -198,12 +201,13 @@ class AirNight:
         air: str = "",
         noise: int = 1,
         cards: dict[str, object] | None = None,
+        blank: tuple[int, ...] = (),
         **options: object,
     ) -> RecipeResult:
         """Run a telluric recipe on an exposure; `star`, `air`: paths of template and residual model."""
         make = recipe == "obj_mk_tellu"
         fibres = ("AB",) if make else ("AB", "A", "B")
-        inputs = {"files": [self.spectrum_file(spec, f, noise, **(cards or {})) for f in fibres]}
+        inputs = {"files": [self.spectrum_file(spec, f, noise, blank, **(cards or {})) for f in fibres]}
         if air:
             inputs["model"] = [air]
         if star:

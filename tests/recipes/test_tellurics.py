@@ -236,6 +236,20 @@ def test_high_airmass() -> None:
     assert found["scatter"] < 1.3 and abs(found["bias"]) < 0.003
 
 
+def test_empty_orders() -> None:
+    """Orders without a value stay without; the others are corrected as before."""
+    night = air_night(1)
+    spec = night.specs("Gl699")[-1]
+    whole = night.file(night.run("obj_fit_tellu", spec, air=model(1), noise=7), "TCORR").image(1)
+    file = night.file(night.run("obj_fit_tellu", spec, air=model(1), noise=7, blank=(5, 9)), "TCORR")
+    part = file.image(1)
+    rest = [o for o in range(MINI.norders) if o not in (5, 9)]
+    assert np.isnan(part[[5, 9]]).all()
+    assert file.values["QCC_ALL"] is True and "5 9" in str(file.values["TLPCLORD"])
+    np.testing.assert_array_equal(np.isnan(part[rest]), np.isnan(whole[rest]))
+    np.testing.assert_allclose(part[rest], whole[rest], rtol=0.02)
+
+
 def test_core_lines_removed() -> None:
     """Without pre-cleaning the spectrum is wrong by tens of per cent in bands; without the residual model the
     error in absorbed pixels is well above that with it; one transmission already helps.
@@ -548,6 +562,26 @@ def test_own_table_wins(tmp_path: Path) -> None:
     file = night.file(result, "TRANS1")
     assert file.values["TLPTABLE"] == f"tellurics/{sky_absorption.LINES}"
     assert file.number("TLPEH2O") / night.exponents(spec)[0] == pytest.approx(2.0, rel=0.03)
+
+
+def test_table_in_air_is_suspected(caplog: pytest.LogCaptureFixture) -> None:
+    """A table in air that does not say so ends in a failed fit, and the log tells why."""
+    night = air_night(1, sky_lines=False)
+    place = night.bench.trees.assets / "tellurics" / sky_absorption.LINES
+    place.parent.mkdir(parents=True, exist_ok=True)
+    built_in = Path(sky_absorption.__file__).parents[1] / "tables" / sky_absorption.LINES
+    lines = []
+    for row in built_in.read_text().splitlines():
+        cells = row.split(",")
+        if len(cells) == 4 and cells[1][:1].isdigit():
+            cells[1] = f"{float(cells[1]) / 1.0002737:.5f}"
+        lines.append(",".join(cells))
+    place.write_text("\n".join(lines) + "\n")
+    with caplog.at_level("WARNING"):
+        result = night.run("obj_mk_tellu", night.specs("hot")[1], variant="p1")
+    place.unlink()
+    assert not result.passed
+    assert "are its wavelengths those in air" in caplog.text
 
 
 def test_shares_of_the_sky() -> None:
