@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from apero_dask.recipes.sky_emission import SkyFit
     from apero_dask.recipes.tellu_clean import Cleaned, Observed
 
+LONGEST_LIST = 40
 ODD_AIRMASS = 0.2
 """A dry exponent so far from the airmass makes the table suspect."""
 AIR_SHIFT_KMS = 82.0
@@ -182,7 +183,11 @@ def clean_cards(ctx: RecipeContext, found: Prepared) -> dict[str, Any]:
     from apero_dask.recipes.sky_absorption import STEP_KMS
 
     c, i = found.cleaned, ctx.instrument
-    orders = " ".join(str(o) for o, used in enumerate(found.observed.used) if not used)
+    left_out = [str(o) for o, used in enumerate(found.observed.used) if not used]
+    orders = " ".join(left_out)
+    if len(orders) > LONGEST_LIST:
+        # A card holds 68 characters.
+        orders = f"{len(left_out)} orders"
     return {
         "TLPEH2O": (c.water, "exponent of the water column of the table"),
         "TLPEOTR": (c.dry, "exponent of the dry gases (airmass)"),

@@ -248,6 +248,9 @@ def test_empty_orders() -> None:
     assert file.values["QCC_ALL"] is True and "5 9" in str(file.values["TLPCLORD"])
     np.testing.assert_array_equal(np.isnan(part[rest]), np.isnan(whole[rest]))
     np.testing.assert_allclose(part[rest], whole[rest], rtol=0.02)
+    nothing = night.run("obj_fit_tellu", spec, air=model(1), blank=tuple(range(MINI.norders)))
+    assert not nothing.passed
+    assert np.isnan(night.file(nothing, "TCORR").image(1)).all()
 
 
 def test_core_lines_removed() -> None:
