@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from apero_dask.io.primary import BLOCK, CARD, Value, parse_value
 
@@ -82,6 +83,13 @@ def card_text(keyword: str, value: Value, comment: str = "") -> str:
         raise CardError(
             f"keyword {keyword!r}: expected 1 to 8 of the characters A-Z, 0-9, underscore and hyphen"
         )
+    # 0.0 and -0.0 are equal and written differently.
+    return _card(keyword, value, comment) if value else _card.__wrapped__(keyword, value, comment)
+
+
+@lru_cache(maxsize=8192, typed=True)
+def _card(keyword: str, value: Value, comment: str) -> str:
+    """Text of a card; products of one frame share most of theirs."""
     try:
         text = f"{keyword.ljust(8)}= {value_text(value)}"
     except CardError as error:

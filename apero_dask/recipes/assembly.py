@@ -68,6 +68,7 @@ def product_header(
 
 def main_extension(kind: str, main: Image | Table, cards: Sequence[str]) -> Image | Table:
     """First extension under the name of the product; a table repeats the most important keywords."""
+    from apero_dask.io.cards import keyword_of
     from apero_dask.io.fitswriter import Table
     from apero_dask.io.primary import parse_cards
     from apero_dask.io.provenance import TABLE_KEYWORDS
@@ -75,7 +76,13 @@ def main_extension(kind: str, main: Image | Table, cards: Sequence[str]) -> Imag
     named = replace(main, name=KINDS[kind].outid)
     if not isinstance(named, Table):
         return named
-    values = parse_cards("".join(cards))
+    wanted, kept = [], False
+    for card in cards:  # a few of a thousand are read
+        keyword = keyword_of(card)
+        kept = keyword in TABLE_KEYWORDS or (kept and keyword == "CONTINUE")
+        if kept:
+            wanted.append(card)
+    values = parse_cards("".join(wanted))
     repeated = tuple((key, values[key], "") for key in TABLE_KEYWORDS if key in values)
     return replace(named, cards=(*repeated, *named.cards))
 

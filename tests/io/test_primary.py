@@ -336,3 +336,12 @@ def test_no_damage_raises_anything_else(start: bytes, place: int, patch: bytes) 
                 assert error.lasting
         finally:
             os.close(handle)
+
+
+def test_equal_values_of_different_kind_keep_their_text() -> None:
+    """Cards are kept by their contents: numbers that are equal must not share a text."""
+    from apero_dask.io.cards import card_text
+
+    values = (True, 1, 1.0, False, 0, 0.0, -0.0)
+    texts = [card_text("KEY", value)[10:30].strip() for value in values * 2]
+    assert texts == ["T", "1", "1.0", "F", "0", "0.0", "-0.0"] * 2
