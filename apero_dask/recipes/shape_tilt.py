@@ -177,7 +177,7 @@ def displacement_map(model: SlitModel, slits: Slits, dymap: np.ndarray) -> np.nd
         # Tilt, offset and the curve of the slices are those of the order, only the heights differ.
         height = own[:, None] + dymap[own].astype(np.float64) - positions[f, o]
         out[own] = (
-            model.tilt_at(u, np.array(o)) * height
+            model.tilt_at(u, np.full(u.size, o)) * height
             + model.slices_at(height * (UNIT_HEIGHT / slits.heights[f, o]), o)
             + np.polynomial.chebyshev.chebval(u, model.offsets[f, o])
         )
