@@ -122,6 +122,7 @@ def mask_of(ctx: RecipeContext) -> LineMask:
         key = f"mask {path} {status.st_size} {status.st_mtime_ns}"
         mask: LineMask = ctx.cached(key, lambda: read_mask(path))
     else:
+        ctx.log.info("%s is not in %s: the built-in mask %s is used", DEFAULT_MASK, folder, BUILTIN_MASK)
         mask = ctx.cached(f"mask {BUILTIN_MASK}", builtin_mask)
     return mask
 
