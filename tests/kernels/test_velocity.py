@@ -64,7 +64,13 @@ def drawn(seed: int, orders: int = 2, columns: int = 500) -> tuple[np.ndarray, .
 @settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.generate])
 @given(st.integers(0, 10**6), st.sampled_from([0.25, 0.5, 1.3]), st.floats(-40, 20))
 def test_sums_are_the_plain_ones(seed: int, step: float, start: float) -> None:
-    spectra = drawn(seed)
+    spectra = list(drawn(seed))
+    # Splines with other conditions at the ends agree 15 px (35 km/s) further in: 0.43^15 = 3e-6.
+    reach = np.array([start, start + step * 39]) / C_KMS
+    ends = spectra[3][:, [15, -16]]
+    far = [((spectra[4] * np.exp(r) > a) & (spectra[4] * np.exp(r) < b)) for r in reach for a, b in ends]
+    keep = (far[0] & far[2]) | (far[1] & far[3])
+    spectra[4], spectra[5] = spectra[4][keep], spectra[5][keep]
     count = 40
     shifts = start + step * np.arange(count)
     found = velocity.scan_lines(*spectra, start, step, count, core=(10, 20))
