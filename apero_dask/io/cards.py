@@ -155,12 +155,14 @@ def merged(inherited: Iterable[str], own: Iterable[Card]) -> list[str]:
     Raises
     ------
     CardError
-        A keyword occurs twice among the own cards, or one of them is not allowed.
+        A keyword occurs twice among the own cards, belongs to the structure of a unit, or is not allowed.
     """
     texts: dict[str, str] = {}
     for keyword, value, comment in own:
         if keyword in texts:
             raise CardError(f"{keyword} is written twice")
+        if STRUCTURE.fullmatch(keyword):
+            raise CardError(f"{keyword} describes the structure of a unit; choose another keyword")
         texts[keyword] = card_text(keyword, value, comment)
     result: list[str] = []
     dropping = False

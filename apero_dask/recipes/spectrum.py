@@ -208,7 +208,7 @@ def extraction_cards(ctx: RecipeContext, straight: Straight, spectrum: Spectrum)
     cards |= {
         "EXT_NBO": (orders, "orders extracted"),
         "EXTSTART": (0, "first column"),
-        "EXTEND": (nx, "column after the last"),
+        "EXTSTOP": (nx, "column after the last; EXTEND belongs to FITS"),
         "EXTR1": (below, "[px] window below the order centre"),
         "EXTR2": (above, "[px] window above the order centre"),
         "EXTMETH": (spectrum.method, "weights of the extraction"),

@@ -93,6 +93,10 @@ def check_product(path: Path, instrument: Instrument, find: Resolve) -> np.ndarr
 
 def _check_cards(name: str, units: fits.HDUList) -> None:
     for unit in units:
+        single = [k for k in unit.header if k not in ("COMMENT", "HISTORY", "")]
+        assert len(single) == len(set(single)), (
+            f"{name}{sorted({k for k in single if single.count(k) > 1})} twice"
+        )
         for card in unit.header.cards:
             assert len(card.keyword) <= 8 or card.image.startswith("HIERARCH"), name + card.keyword
             if isinstance(card.value, str):
