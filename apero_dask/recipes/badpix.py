@@ -223,7 +223,7 @@ CAL_BADPIX = register(
             Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-"), help="unit of the calibrated image"),
             Option("resize", "bool", True, help="cut the image to the calibrated frame"),
         ),
-        resources=Resources(memory_gb=3.0, seconds=90.0, per_input_s=2.0),
+        resources=Resources(memory_gb=2.5, seconds=8.0, per_input_s=0.5),
         reads=("detector/{instrument}_detector.fits",),
         stratum=1,
         body=cal_badpix,

@@ -195,7 +195,7 @@ CAL_FF = register(
         selects=EXTRACTION_SET[:-1],
         makes=(Makes("FLAT", FIBRES), Makes("BLAZE", FIBRES)),
         options=(*GENERAL, *CALIBRATION, FIBRE, LOCO, PROFILE, *SHAPES),
-        resources=Resources(memory_gb=3.5, seconds=240.0, per_input_s=4.0),
+        resources=Resources(memory_gb=2.5, seconds=14.0, per_input_s=0.5),
         stratum=3,
         body=cal_ff,
     )

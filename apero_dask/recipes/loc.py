@@ -226,7 +226,7 @@ CAL_LOC = register(
             for kind in ("ORDER_PROFILE", "LOC", "LOCFWHM", "LOCWITH")
         ),
         options=(*GENERAL, *CALIBRATION),
-        resources=Resources(memory_gb=3.0, seconds=120.0, per_input_s=2.0),
+        resources=Resources(memory_gb=2.5, seconds=10.0, per_input_s=0.5),
         stratum=2,
         body=cal_loc,
     )

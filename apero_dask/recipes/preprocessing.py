@@ -221,7 +221,7 @@ CAL_PREPROCESSING = register(
         arguments=(Argument("files", ("RAW",), one_type=False, positional=True),),
         makes=(Makes("PP"),),
         options=(Option("skip", "bool", False, changes_result=False, help="keep a finished file"),),
-        resources=Resources(memory_gb=1.5, seconds=40.0),
+        resources=Resources(memory_gb=1.5, seconds=5.0),
         reads=("detector/{instrument}_detector.fits",),
         body=cal_preprocessing,
     )

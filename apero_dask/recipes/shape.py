@@ -254,7 +254,7 @@ CAL_SHAPE_MASTER = register(
         makes=(Makes("SHAPEX"), Makes("SHAPEY"), Makes("FPMASTER")),
         leading="fpfiles",
         options=(*GENERAL, *CALIBRATION, LOCO, FP_REFERENCE),
-        resources=Resources(memory_gb=6.0, seconds=900.0, per_input_s=20.0),
+        resources=Resources(memory_gb=4.0, seconds=30.0, per_input_s=1.0),
         body=cal_shape_master,
     )
 )
@@ -276,7 +276,7 @@ CAL_SHAPE = register(
         ),
         makes=(Makes("SHAPEL"),),
         options=(*GENERAL, *CALIBRATION, FP_REFERENCE, *SHAPES[:2]),
-        resources=Resources(memory_gb=3.0, seconds=120.0, per_input_s=2.0),
+        resources=Resources(memory_gb=2.5, seconds=10.0, per_input_s=0.5),
         stratum=2,
         body=cal_shape,
     )

@@ -107,7 +107,7 @@ CAL_THERMAL = register(
             Makes("THERMALT", FIBRES, variants=("DARK_DARK_TEL",)),
         ),
         options=(*GENERAL, *CALIBRATION, FIBRE, LOCO, PROFILE, *SHAPES, WAVE, FORCE),
-        resources=Resources(memory_gb=3.5, seconds=180.0, per_input_s=3.0),
+        resources=Resources(memory_gb=2.5, seconds=9.0, per_input_s=0.5),
         stratum=4,
         body=cal_thermal,
     )

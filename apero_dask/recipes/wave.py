@@ -36,7 +36,7 @@ CAL_WAVE_MASTER = register(
             Option("fpmode", "int", 0, help="accepted, one method"),
             Option("cavityfile", "file", calibration="WAVECAV", help="starting cavity"),
         ),
-        resources=Resources(memory_gb=4.0, seconds=600.0, per_input_s=3.0),
+        resources=Resources(memory_gb=3.0, seconds=30.0, per_input_s=0.5),
         reads=(CATALOGUE,),
         body=cal_wave_master,
     )
@@ -55,7 +55,7 @@ CAL_WAVE_NIGHT = register(
         selects=(*EXTRACTION_SET, Select(("THERMALI",)), Select(("WAVEM", "WAVECAV", "WAVEHCL"))),
         makes=(Makes("WAVE", FIBRES), Makes("WAVENHCL", FIBRES), Makes("WAVENFPL", FIBRES)),
         options=(*GENERAL, *CALIBRATION, *EXTRACTION, FORCE),
-        resources=Resources(memory_gb=4.0, seconds=400.0, per_input_s=3.0),
+        resources=Resources(memory_gb=3.0, seconds=22.0, per_input_s=0.5),
         reads=(CATALOGUE,),
         stratum=5,
         body=cal_wave_night,

@@ -129,7 +129,7 @@ def test_listing_shows_every_step_with_reasons(
     assert "switched off: RUN_CCF = False" in text
     assert "no DARK_DARK_TEL frame on 2018-09-27" in text
     assert re.search(r"262 runs planned, 262 to execute, 0 skipped", text)
-    assert "core-hours" in text and "longest chain" in text and "largest run 6.0 GB (SHAPEM)" in text
+    assert "core-hours" in text and "longest chain" in text and "largest run 4.0 GB (SHAPEM)" in text
     assert f"raw      {headers}/raw (--data)" in text
     assert not (headers / "reduced").exists()
 
