@@ -153,7 +153,7 @@ def measure_drift(
     """
     import numpy as np
 
-    from apero_dask.recipes.wave_lines import FP_REACH, measure_comb, spacing_at
+    from apero_dask.recipes.wave_comb import FP_REACH, measure_comb, spacing_at
     from apero_dask.recipes.wave_products import line_table
 
     lines, _ = measure_comb(flux, variance, listed, cavity, wave, REACH, shape)

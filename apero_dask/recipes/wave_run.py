@@ -15,8 +15,9 @@ from apero_dask.recipes import wave_compare, wave_products
 from apero_dask.recipes.context import RecipeContext
 from apero_dask.recipes.wave_catalogue import Catalogue, load_catalogue
 from apero_dask.recipes.wave_cavity import Cavity, cavity_of, starting_cavity
+from apero_dask.recipes.wave_comb import FP_REACH, spacing_at
 from apero_dask.recipes.wave_compare import CombVelocity
-from apero_dask.recipes.wave_lines import FP_REACH, HC_REACH, spacing_at
+from apero_dask.recipes.wave_lines import HC_REACH
 from apero_dask.recipes.wave_maps import wave_map
 from apero_dask.recipes.wave_solution import LampSpectra, Solution, solve_night, solve_reference
 
@@ -232,12 +233,13 @@ def _judge(
 
 
 def _parameters(ctx: RecipeContext, catalogue: Catalogue) -> None:
-    from apero_dask.recipes import wave_lines, wave_numbers, wave_offsets, wave_solution
+    from apero_dask.recipes import wave_comb, wave_lines, wave_numbers, wave_offsets, wave_solution
 
     ctx.parameter("CATALOGUE", catalogue.origin, description="lamp lines")
     ctx.parameter("CATALOGUE_LINES", int(catalogue.wave.size), description="lines in it")
     for module, names in (
-        (wave_lines, ("EDGE", "HC_REACH", "HC_SIGNIFICANCE", "FP_REACH", "FP_SIGNIFICANCE", "MOST_BIAS")),
+        (wave_lines, ("EDGE", "HC_REACH", "HC_SIGNIFICANCE", "MOST_BIAS")),
+        (wave_comb, ("FP_REACH", "FP_SIGNIFICANCE")),
         (wave_numbers, ("RANGE", "MOST_ERROR_MS", "LEAST_LEAD")),
         (wave_offsets, ("SEARCH", "DEGREE")),
         (wave_solution, ("CUT", "FLOOR", "FEWEST", "PASSES")),

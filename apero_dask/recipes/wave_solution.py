@@ -18,15 +18,8 @@ from apero_dask.recipes.wave_anchor import (
 )
 from apero_dask.recipes.wave_catalogue import Catalogue
 from apero_dask.recipes.wave_cavity import Cavity
-from apero_dask.recipes.wave_lines import (
-    Lines,
-    LineShape,
-    find_comb,
-    measure_comb,
-    measure_lamp,
-    predict_catalogue,
-    predict_comb,
-)
+from apero_dask.recipes.wave_comb import find_comb, measure_comb, predict_comb
+from apero_dask.recipes.wave_lines import Lines, LineShape, measure_lamp, predict_catalogue
 from apero_dask.recipes.wave_maps import WaveMap
 from apero_dask.recipes.wave_numbers import Numbering, number_peaks
 from apero_dask.recipes.wave_offsets import displaced_map

@@ -28,7 +28,7 @@ from apero_dask.recipes import extract_run
 from apero_dask.recipes.calibrated import Calibrated
 from apero_dask.recipes.context import RecipeResult, run_recipe
 from apero_dask.recipes.wave_cavity import Cavity
-from apero_dask.recipes.wave_lines import predict_comb
+from apero_dask.recipes.wave_comb import predict_comb
 from apero_dask.recipes.wave_maps import WaveMap, coefficient_columns
 from apero_dask.recipes.wave_products import cavity_cards, line_table
 from apero_dask.simulator.observatory import camera_of

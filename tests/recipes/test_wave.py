@@ -115,7 +115,7 @@ def test_extracted_peaks_scatter_by_their_errors(fibre):
     """
     from apero_dask.recipes.spectrum import extract_fibre
     from apero_dask.recipes.straight import straighten
-    from apero_dask.recipes.wave_lines import find_comb
+    from apero_dask.recipes.wave_comb import find_comb
     from apero_dask.recipes.wave_maps import WaveMap
     from apero_dask.recipes.wave_run import line_variances
 

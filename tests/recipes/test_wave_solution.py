@@ -15,7 +15,8 @@ from apero_dask.core.errors import DataError
 from apero_dask.recipes.wave_anchor import Anchors, merge
 from apero_dask.recipes.wave_catalogue import Catalogue, load_catalogue, read_catalogue
 from apero_dask.recipes.wave_cavity import Cavity, cavity_columns, cavity_of, starting_cavity
-from apero_dask.recipes.wave_lines import Lines, find_comb, measure_lamp, predict_catalogue, spacing_at
+from apero_dask.recipes.wave_comb import find_comb, spacing_at
+from apero_dask.recipes.wave_lines import Lines, measure_lamp, predict_catalogue
 from apero_dask.recipes.wave_maps import WaveMap, coefficient_columns, first_guess, map_of
 from apero_dask.recipes.wave_numbers import number_peaks
 from apero_dask.recipes.wave_offsets import displaced_map
