@@ -142,7 +142,7 @@ def test_longest_chain() -> None:
     shorts = [made.by_key[key].step.short for key in chain]  # type: ignore[union-attr]
     # Reference steps, then one night, then the telluric part, each link of the chain once.
     assert shorts == [
-        "PP", "DARKM", "LOCM", "SHAPEM", "SHAPELM", "FLATM", "THIM", "WAVEM",
+        "PP", "BADM", "LOCM", "SHAPEM", "SHAPELM", "FLATM", "THIM", "WAVEM",
         "BAD", "SHAPE", "FF", "THERMAL", "WAVE",
         "EXTTELL", "LEAKTELL", "MKTELLU1", "MKTELLU2", "MKTELLU3", "MKTELLU4",
         "FTELLU1", "FTELLU2", "FTELLU3", "CCF",
