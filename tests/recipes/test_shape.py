@@ -13,6 +13,8 @@ from astropy.io import fits
 from apero_dask.core.errors import DataError
 from apero_dask.recipes import shape_reference, shape_tilt
 from apero_dask.recipes.calibrated import calibrated
+from apero_dask.recipes.shape_model import NODES, OFFSET_DEGREE, TILT_DEGREES, UNIT_HEIGHT, SlitModel
+from apero_dask.recipes.shape_slits import slits_of, straightening_map
 from apero_dask.simulator.spec import Affine
 from tests.accuracy import geometry as measure
 from tests.recipes.calnight import calnight
@@ -323,3 +325,32 @@ def test_the_same_work_twice_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatc
     first = [replace(o, path="") for o in reduce_master(1, names, stem="twice").outputs]
     again = [replace(o, path="") for o in reduce_master(1, names, stem="twice").outputs]
     assert first == again
+
+
+def test_map_is_the_model_at_every_pixel() -> None:
+    """The map is evaluated order by order; the model, pixel by pixel, must say the same to float32."""
+    rng = np.random.default_rng(1)
+    orders, nx, ny = 3, 200, 260
+    lower = np.stack([[40.0, 110.0, 180.0], rng.normal(0, 5, orders), rng.normal(0, 1, orders)], axis=1)
+    heights = [np.full((orders, nx), 13.0), np.full((orders, nx), 13.5)]
+    slits = slits_of(("C", "B", "A"), [lower, lower + np.array([16.0, 0.0, 0.0])], heights, nx, ny)
+    model = SlitModel(
+        rng.normal(0, 0.05, tuple(d + 1 for d in TILT_DEGREES)),
+        rng.normal(0, 0.1, (2, len(NODES))),
+        rng.normal(0, 0.2, (3, orders, OFFSET_DEGREE + 1)),
+    )
+    dymap = straightening_map(slits)
+    found = shape_tilt.displacement_map(model, slits, dymap)
+    u = 2.0 * np.arange(nx) / nx - 1.0
+    belongs = np.zeros(ny, bool)
+    for f, o in np.ndindex(3, orders):
+        row = slits.rows[f, o]
+        for y in range(int(np.ceil(row - 6.0)), int(row + 6.0) + 1):
+            height = y + dymap[y].astype(np.float64) - slits.positions[f, o]
+            unit = height * UNIT_HEIGHT / slits.heights[f, o]
+            expected = model.at(np.full(nx, f), np.full(nx, o), u, height, unit)
+            np.testing.assert_allclose(found[y], expected, rtol=0, atol=1e-6)
+            belongs[y] = True
+    assert belongs.sum() > 80 and np.abs(found[belongs]).max() > 0.5
+    away = np.abs(np.arange(ny)[:, None] - slits.rows.ravel()).min(axis=1) > 11.0
+    assert away.sum() > 40 and not found[away].any()
