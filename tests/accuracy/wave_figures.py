@@ -13,7 +13,7 @@ from apero_dask.recipes.straight import straighten
 from apero_dask.recipes.wave_anchor import true_lines
 from apero_dask.recipes.wave_catalogue import load_catalogue
 from apero_dask.recipes.wave_cavity import cavity_of, place
-from apero_dask.recipes.wave_lines import find_comb, measure_comb, predict_comb
+from apero_dask.recipes.wave_comb import find_comb, measure_comb, predict_comb
 from apero_dask.recipes.wave_maps import WaveMap, map_of
 from apero_dask.recipes.wave_products import anchors_of_tables
 from apero_dask.recipes.wave_solution import NEAR_COMB
