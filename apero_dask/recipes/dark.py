@@ -251,7 +251,7 @@ CAL_DARK_MASTER = register(
         arguments=(Argument("darkfiles", ("PP",), DARKS, one_type=False, archive=True),),
         makes=(Makes("DARKM"),),
         options=(Option("filetype", "choice", None, choices=DARKS, help="only this kind of dark"), *GENERAL),
-        resources=Resources(memory_gb=2.5, seconds=120.0, per_input_s=5.0),
+        resources=Resources(memory_gb=2.0, seconds=6.0, per_input_s=0.7),
         body=cal_dark_master,
     )
 )

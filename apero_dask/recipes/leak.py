@@ -290,7 +290,7 @@ CAL_LEAK_MASTER = register(
             *GENERAL,
             Option("filetype", "choice", "DARK_FP", choices=("DARK_FP",), help="type of the frames"),
         ),
-        resources=Resources(memory_gb=3.5, seconds=180.0, per_input_s=180.0),
+        resources=Resources(memory_gb=2.5, seconds=6.0, per_input_s=4.0),
         body=cal_leak_master,
     )
 )
