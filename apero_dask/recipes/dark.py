@@ -129,7 +129,7 @@ def _combine(
         means = np.empty((len(groups), end - first, columns), np.float32)
         errors = np.empty_like(means)
         for g, members in enumerate(groups):
-            stack(cube[members], means[g], variances=noise[members], out_var=errors[g])
+            means[g], errors[g] = clipped_mean(cube[members], noise[members])
         level, variance = clipped_mean(means, errors)
         planes["unfiltered"][part] = level
         planes["dark"][part] = level - dark_background(level)
