@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apero_dask.io.fits import FitsFile
     from apero_dask.recipes.context import RecipeContext
     from apero_dask.recipes.spectrum import Spectrum
+    from apero_dask.recipes.straight import Straight
 
 PEDESTAL, AMPLITUDE = 5.0, 90.0
 """Percentiles of the reference fibre that stand for its pedestal and for the amplitude of its comb."""
@@ -127,9 +128,10 @@ def _one_frame(ctx: RecipeContext, file: FitsFile) -> dict[str, tuple[Spectrum, 
     straight = straighten(ctx, frame)
     found = {}
     for fibre in i.fibres:
-        spectrum = extract_fibre(ctx, straight, fibre)
+        seen = fibre in i.reference_fibres
+        spectrum = extract_fibre(ctx, straight, fibre) if seen else dark_spectrum(ctx, straight, fibre)
         text: dict[str, Any] = {}
-        if fibre in i.reference_fibres:
+        if seen:
             spectrum, text = remove_thermal(ctx, spectrum, frame.exposure_s, "fp")
         text = {
             **calibration_cards(frame),
@@ -139,6 +141,17 @@ def _one_frame(ctx: RecipeContext, file: FitsFile) -> dict[str, tuple[Spectrum, 
         }
         found[fibre] = spectrum, text
     return found
+
+
+def dark_spectrum(ctx: RecipeContext, straight: Straight, fibre: str) -> Spectrum:
+    """Spectrum of a dark fibre, every row of its window with the weight of the profile.
+
+    Leaked light is all on the side of the reference fibre.  Weights that follow the noise, which is larger
+    there, would count it too low, and the light of a dark window gives them nothing to gain.
+    """
+    from apero_dask.recipes.spectrum import extract_fibre
+
+    return extract_fibre(ctx, straight, fibre, cosmics=False, method="two_step")
 
 
 def _normalised(comb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
