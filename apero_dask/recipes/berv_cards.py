@@ -18,19 +18,13 @@ FARTHEST_ARCSEC = 300.0
 """Telescope and target farther apart than this: one of the two is another star."""
 
 
-def barycentric_cards(ctx: RecipeContext, file: FitsFile) -> dict[str, Any]:
-    """Cards of a frame of a star; NaN where its place is not known.
+def barycentric_cards(ctx: RecipeContext, file: FitsFile, mjd: float) -> dict[str, Any]:
+    """Cards of a frame of a star at a time (MJD, UTC); NaN where its place is not known.
 
     The time is that of the middle of the integration.  A flux-weighted one would differ by the speed of the
     change, card DBERV, times the displacement of the centroid.
-
-    Raises
-    ------
-    DataError
-        The frame has no MJDMID.
     """
     target = find_target(object_table(ctx), str(file.values.get("DRSOBJN", "")).strip(), file.values)
-    mjd = file.number("MJDMID")
     for problem in target.problems:
         ctx.log.warning("%s: %s", target.name, problem)
     if target.source != TABLE:

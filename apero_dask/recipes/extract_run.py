@@ -62,10 +62,11 @@ def extract_frame(ctx: RecipeContext) -> None:
     for fibre in ctx.instrument.reference_fibres:
         if kind.reference == COMB:
             drift, lines = _drift(ctx, spectra[fibre], waves[fibre])
+    times = _time_cards(files)
     if kind.science == "star" and kind.frame_class == "object":
-        star = berv_cards.barycentric_cards(ctx, files[0])
+        star = berv_cards.barycentric_cards(ctx, files[0], times["MJDMID"][0])
     else:
-        star = berv_cards.empty_cards(ctx.instrument, files[0].number("MJDMID"))
+        star = berv_cards.empty_cards(ctx.instrument, times["MJDMID"][0])
     _judge(ctx, spectra, cards, kind, drift, len(files) if _summed(ctx, files) else 1)
     _parameters(ctx)
     extracted = {}
@@ -77,6 +78,7 @@ def extract_frame(ctx: RecipeContext) -> None:
             **location_cards(ctx, fibre),
             **_geometry_cards(ctx, seen),
             **cards[fibre],
+            **times,
             **star,
             **comb_drift.drift_cards(drift),
         }
@@ -109,6 +111,22 @@ def _frame_type(ctx: RecipeContext, files: tuple[FitsFile, ...]) -> FrameType:
                 f"for {asked}."
             )
     return kind
+
+
+def _time_cards(files: tuple[FitsFile, ...]) -> dict[str, tuple[float, str]]:
+    """Mean mid-exposure of the frames; of several also where the first begins and the last ends.
+
+    Raises
+    ------
+    DataError
+        A frame has no MJDMID.
+    """
+    middle = [file.number("MJDMID") for file in files]
+    cards = {"MJDMID": (sum(middle) / len(middle), "mid exposure, MJD (UTC), mean of the frames")}
+    if len(files) > 1:
+        cards["MJDATE"] = (min(file.number("MJDATE") for file in files), "[d] start of the first frame")
+        cards["MJDEND"] = (max(file.number("MJDEND") for file in files), "[d] end of the last frame")
+    return cards
 
 
 def _summed(ctx: RecipeContext, files: tuple[FitsFile, ...]) -> bool:

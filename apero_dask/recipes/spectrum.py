@@ -5,7 +5,6 @@ Heavy imports happen inside the functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from apero_dask.recipes.straight import AFFINE_NAMES, WINDOWS, Straight, straigh
 if TYPE_CHECKING:
     import numpy as np
 
-    from apero_dask.io.fitswriter import Table
 
 COSMIC_CUT = 10.0
 """A pixel that is off the profile by more sigma (optimal) or median residuals (two-step) is left out."""
@@ -231,25 +229,3 @@ def location_cards(ctx: RecipeContext, fibre: str) -> dict[str, Any]:
     path = chosen.path
     cards: dict[str, Any] = ctx.cached(f"{chosen.key} header", lambda: ctx.open(path).values)
     return {key: value for key, value in cards.items() if key.startswith(LOCATION)}
-
-
-def order_table(spectra: Spectrum, instrument_echelle: Sequence[int]) -> Table:
-    """ORDER_TABLE of a spectrum: numbers, row, S/N and rejected pixels of every order."""
-    import numpy as np
-
-    from apero_dask.io.fitswriter import Table
-
-    orders = spectra.e2ds.shape[0]
-    columns: dict[str, Any] = {
-        "ORDER": np.arange(orders),
-        "ECHELLE": np.asarray(instrument_echelle, np.int64),
-        "YPIX_CENT": spectra.rows,
-        "SNR": spectra.snr,
-        "NCOSMIC": spectra.rejected,
-    }
-    for name, data in (("E2DS", spectra.e2ds), ("E2DSFF", spectra.e2dsff)):
-        for label, function in (("MIN", np.min), ("MAX", np.max), ("MED", np.median), ("MEAN", np.mean)):
-            columns[f"{name}_{label}"] = np.array(
-                [float(function(row[np.isfinite(row)])) if np.isfinite(row).any() else np.nan for row in data]
-            )
-    return Table("ORDER_TABLE", columns, units={"YPIX_CENT": "pix"})

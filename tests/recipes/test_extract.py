@@ -532,3 +532,25 @@ def test_combined_frames() -> None:
         frame.base + frame.photon * np.maximum(frame.image, 0)
     ), rtol=1e-5)  # fmt: skip
     assert (three.exposure_s, three.effron) == (3 * frame.exposure_s, 3 * frame.effron)
+
+
+def test_several_frames_in_one_spectrum() -> None:
+    """Time and velocity are those of the middle of all frames, the exposure spans them."""
+    first = star(1)
+    later = replace(first, mjd_start=first.mjd_start + 0.02, mjd_end=first.mjd_end + 0.02)
+    files = [write_frame(1, one, name=f"920002{k}o") for k, one in enumerate((first, later))]
+    root = truth_night(1).bench.root
+    both = tuple(InputFile(str(path.relative_to(root))) for path in files)
+    chosen = replace(work(1, files[0]), inputs=(("files", both),))
+    result = extract(1, chosen, frame_of())
+    head = fits.getheader(paths(1, result)["E2DSFF", "AB"])
+    alone = fits.getheader(made(1)[1]["E2DSFF", "AB"])
+    assert head["MJDMID"] == pytest.approx(first.mjd_mid + 0.01, abs=1e-9)
+    assert head["MJDEND"] - alone["MJDEND"] == pytest.approx(0.02, abs=1e-6)
+    assert head["INF1001"] == files[1].name
+    change = 0.01 * 86_400 * float(alone["DBERV"])
+    assert abs(head["BERV"] - alone["BERV"]) == pytest.approx(change, rel=0.05)
+    wrong = write_frame(1, star(1, "OBJ_DARK"), name="9200022o")
+    mixed = replace(chosen, inputs=(("files", (*both, InputFile(str(wrong.relative_to(root))))),))
+    with pytest.raises(DataError, match="frames of types OBJ_DARK, OBJ_FP"):
+        extract(1, mixed, frame_of())
