@@ -405,3 +405,14 @@ def test_members_cannot_be_named_on_a_line() -> None:
     line = f"id1 = cal_postprocess {ONE} 2320031o_pp_e2dsff_AB.fits --tcorr 2320032o_pp_e2dsff_tcorr_AB.fits"
     with pytest.raises(AssertionError, match="unknown option --tcorr"):
         plan(line)
+
+
+def test_options_add_products_and_calibrations() -> None:
+    """The leak reference and the contributions of pixels are there only where the line asks for them."""
+    line = f"id1 = pp_seq\nid2 = cal_extract {ONE} 2320031o_pp.fits"
+    plain = next(t for t in plan(line).tasks if t.step.short == "EXT")
+    asked = next(t for t in plan(f"{line} --leakcorr True --e2dsll True").tasks if t.step.short == "EXT")
+    assert {kind for kind, _, _ in asked.outputs()} - {kind for kind, _, _ in plain.outputs()} == {"E2DSLL"}
+    found = {kind for select in asked.selections for kind in select.kinds}
+    assert found - {kind for select in plain.selections for kind in select.kinds} == {"LEAKM"}
+    assert asked.identity() != plain.identity()
