@@ -105,14 +105,14 @@ def _stack_median(images, variances, out, out_var, out_scatter, out_count):
         for x0 in range(0, columns, LANES):
             width = min(LANES, columns - x0)
             _gather(images, variances, y, x0, width, buffer, used, inverse)
-            if count <= _NETWORK:
+            if 0 < count <= _NETWORK:
                 sort_lanes(buffer, count)
                 _middle(buffer[(count - 1) >> 1], buffer[count >> 1], out[y, x0 : x0 + width])
             for lane in range(width):
                 x = x0 + lane
                 n = np.int64(used[lane])
                 if count <= _NETWORK:
-                    if n < count:
+                    if n < count or n == 0:
                         out[y, x] = sorted_median(buffer, lane, n)
                     if with_scatter:
                         low = sorted_percentile(buffer, lane, n, SIGMA_LOW)
