@@ -30,6 +30,8 @@ SETTINGS = {
     # A worker that is stopped for half a minute returns; it is not dead.
     "distributed.scheduler.worker-ttl": "5 minutes",
     "distributed.worker.preload": ["apero_dask.engine.worker_process"],
+    # For every worker the scheduler keeps its last messages, with the runs in them: some MB for each worker.
+    "distributed.admin.low-level-log-length": 10,
     # Recipes hold planes in memory on purpose; pausing or spilling tiny results helps nobody.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
