@@ -60,14 +60,12 @@ class Agreement:
         return math.sqrt(sum(f.error_ms**2 for f in self.frames) / len(self.frames))
 
     def limit_ms(self, factor: float, floor_ms: float) -> float:
-        """Rms that 95 of 100 good reductions stay below.
+        """Largest rms of a good reduction: `factor` times the predicted error plus `floor_ms`.
 
-        A good reduction scatters by `factor` times the predicted error plus `floor_ms`; the scatter of n
-        frames goes as the root of chi-square with n - 1 degrees of freedom (95 % by Wilson & Hilferty 1931).
+        The factor leaves room for chance: twelve frames scatter by a third more than true errors predict in
+        one reduction of twenty.
         """
-        k = max(len(self.frames) - 1, 1)
-        chi_square = (1.0 - 2.0 / (9.0 * k) + 1.645 * math.sqrt(2.0 / (9.0 * k))) ** 3
-        return (factor * self.predicted_ms + floor_ms) * math.sqrt(chi_square)
+        return factor * self.predicted_ms + floor_ms
 
 
 def read_recovered(folder: Path, truth: Path) -> list[Agreement]:
