@@ -64,7 +64,7 @@ CAL_CCF = register(
             ),
             BLAZE,
         ),
-        resources=Resources(memory_gb=0.5, seconds=30.0),
+        resources=Resources(memory_gb=0.5, seconds=3.0),
         reads=("masks/*",),
         stratum=10,
         body=cal_ccf,

@@ -76,7 +76,7 @@ CAL_EXTRACT = register(
             Option("e2dsll", "bool", False, help="also keep what every pixel contributes"),
             Option("no_in_qc", "switch", help="use inputs that failed quality control"),
         ),
-        resources=Resources(memory_gb=3.5, seconds=180.0),
+        resources=Resources(memory_gb=2.0, seconds=8.0),
         stratum=6,
         reads=(OBJECTS_FILE,),
         body=cal_extract,

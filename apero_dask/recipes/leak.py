@@ -325,7 +325,7 @@ CAL_LEAK = register(
         ),
         makes=(Makes("LCORR", SCIENCE), Makes("LCORR_S1D_W", SCIENCE), Makes("LCORR_S1D_V", SCIENCE)),
         options=(*GENERAL, Option("leakfile", "file", calibration="LEAKM", help="leak reference")),
-        resources=Resources(memory_gb=0.5, seconds=10.0),
+        resources=Resources(memory_gb=0.5, seconds=4.0),
         stratum=6,
         body=cal_leak,
     )

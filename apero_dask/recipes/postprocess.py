@@ -74,7 +74,7 @@ CAL_POSTPROCESS = register(
             ),
             Option("clear", "bool", False, changes_result=False, help="accepted and ignored"),
         ),
-        resources=Resources(memory_gb=0.5, seconds=10.0),
+        resources=Resources(memory_gb=0.5, seconds=4.0),
         stratum=11,
         extension=True,
         body=cal_postprocess,

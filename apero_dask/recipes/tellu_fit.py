@@ -53,7 +53,7 @@ OBJ_FIT_TELLU = register(
                 "model", "choice", "residual", choices=("residual", "pca"), help="telluric residual model"
             ),
         ),
-        resources=Resources(memory_gb=2.0, seconds=90.0),
+        resources=Resources(memory_gb=2.0, seconds=6.0),
         stratum=8,
         reads=TELLURIC_READS,
         body=obj_fit_tellu,

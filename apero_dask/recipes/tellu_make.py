@@ -43,7 +43,7 @@ OBJ_MK_TELLU = register(
         selects=TELLURIC_SELECTS,
         makes=(Makes("TRANS1", ("AB",), variants=("p1",)), Makes("TRANS2", ("AB",), variants=("final",))),
         options=TELLURIC_OPTIONS,
-        resources=Resources(memory_gb=1.5, seconds=60.0),
+        resources=Resources(memory_gb=1.5, seconds=5.0),
         stratum=7,
         reads=TELLURIC_READS,
         body=obj_mk_tellu,

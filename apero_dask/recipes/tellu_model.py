@@ -16,7 +16,7 @@ TELLU_MODEL = register(
         takes="",
         arguments=(Argument("transmissions", ("TRANS2", "TRANS1"), fibres=("AB",)),),
         makes=(Makes("MODEL1", ("AB",), variants=("p1",)), Makes("MODEL2", ("AB",), variants=("final",))),
-        resources=Resources(memory_gb=0.5, seconds=30.0, per_input_s=0.1),
+        resources=Resources(memory_gb=0.5, seconds=3.0, per_input_s=0.1),
         internal=True,
         body=tellu_model,
     )

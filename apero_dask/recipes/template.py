@@ -46,7 +46,7 @@ OBJ_MK_TEMPLATE = register(
             BLAZE,
             WAVE,
         ),
-        resources=Resources(memory_gb=1.0, seconds=30.0, per_input_s=1.0),
+        resources=Resources(memory_gb=1.0, seconds=5.0, per_input_s=0.5),
         stratum=9,
         body=obj_mk_template,
     )
