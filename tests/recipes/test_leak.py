@@ -54,8 +54,10 @@ def kernel(seed: int, fibre: str, leaks: bool = True) -> leak_light.LeakKernel:
 
 @pytest.mark.parametrize("seed", ALL_SEEDS)
 def test_residual_of_the_subtraction(seed: int) -> None:
-    """Target of the project: line-structured residual below 2 per cent of the leak, plus two formal errors of
-    the measurement on four dark frames (0.5 per cent for AB and B, 1.8 for the faint leak into A).
+    """Target of the project: line-structured residual below 2 per cent of the leak.
+
+    The formal error of the measurement on four dark frames, which is printed, is 0.5 per cent for AB and B and
+    1.8 for the faint leak into A.
 
     What is taken from a science frame against what the leak adds to its spectrum (noise-free frames with and
     without), order by order weighted with the noise of that frame.
@@ -85,7 +87,7 @@ def test_residual_of_the_subtraction(seed: int) -> None:
         )
         assert kernel(seed, fibre).displacement == 0
         assert formal < 0.02
-        assert abs(left) < 0.02 + 2 * formal
+        assert abs(left) < 0.02
 
 
 def test_noise_beside_the_comb_takes_nothing_from_the_leak() -> None:

@@ -125,9 +125,9 @@ def painted(group: str, affine: Affine | None = None, seed: int = 1) -> Calibrat
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("drift", [(6.1, 2.3), (-6.1, -11.0)])
+@pytest.mark.parametrize("drift", [(6.1, 2.3), (-6.1, -2.3), (6.1, 9.0), (-6.0, -11.0)])
 def test_displaced_frames_are_numbered_right(group: str, drift: tuple[float, float]) -> None:
-    """A thermal cycle, and a displacement across the orders of more than half the distance of two fibres."""
+    """A thermal cycle, its opposite, and displacements across the orders of more than half a fibre."""
     affine = Affine(drift[0], drift[1], 1 + 4.8e-4, 4e-5, -5.7e-4, 1 - 6e-6)
     frame, true = painted(group, affine), light(group, affine)[1]
     profile = np.empty_like(frame.image)
