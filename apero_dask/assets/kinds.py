@@ -194,13 +194,17 @@ def _transmission(assets: Path) -> Iterator[Used]:
         gases = ", ".join(dict.fromkeys(row["species"] for row in rows))
         yield Used(BUILT_IN, f"{len(rows)} lines of {gases}, {coverage(ends)}; {RANDOM}")
         return
-    place = f"{FOLDER}/{path.name}"
+    yield _judged(FOLDER, path, transmission_content)
+
+
+def _judged(folder: str, path: Path, content: Callable[[Path], str]) -> Used:
+    """A user's file: what it holds, or why it cannot be used."""
+    place = f"{folder}/{path.name}"
     try:
-        text = transmission_content(path)
+        text = content(path)
     except (DataError, OSError, UnicodeDecodeError) as error:
-        yield Used(place, f"cannot be used: {error}", digest_of(path), str(error))
-        return
-    yield Used(place, text, digest_of(path))
+        return Used(place, f"cannot be used: {error}", digest_of(path), str(error))
+    return Used(place, text, digest_of(path))
 
 
 def transmission_content(path: Path) -> str:
@@ -235,13 +239,7 @@ def _sky(assets: Path) -> Iterator[Used]:
     if path is None:
         yield Used(BUILT_IN, f"{sky_content(None)}; calculated doublets of OH of approximate strength")
         return
-    place = f"{FOLDER}/{path.name}"
-    try:
-        text = sky_content(path)
-    except (DataError, OSError, UnicodeDecodeError) as error:
-        yield Used(place, f"cannot be used: {error}", digest_of(path), str(error))
-        return
-    yield Used(place, text, digest_of(path))
+    yield _judged(FOLDER, path, sky_content)
 
 
 def sky_content(path: Path | None) -> str:

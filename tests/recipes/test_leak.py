@@ -56,8 +56,8 @@ def kernel(seed: int, fibre: str, leaks: bool = True) -> leak_light.LeakKernel:
 def test_residual_of_the_subtraction(seed: int) -> None:
     """Target of the project: line-structured residual below 2 per cent of the leak.
 
-    The formal error of the measurement on four dark frames, which is printed, is 0.5 per cent for AB and B and
-    1.8 for the faint leak into A.
+    The formal error of the measurement on four dark frames, which is printed, is 0.5 per cent for AB and B
+    and 1.8 for the faint leak into A.
 
     What is taken from a science frame against what the leak adds to its spectrum (noise-free frames with and
     without), order by order weighted with the noise of that frame.
