@@ -45,8 +45,8 @@ class Submission:
     closing: bool = False
     trouble: str = ""
     """Why no job can be had any more; empty while all is well."""
-    submitted: list[str] = field(default_factory=list)
-    """Ids of all jobs."""
+    jobs: dict[str, str] = field(default_factory=dict)
+    """Newest job of each worker name that is not known to have ended."""
 
 
 class _Persistent(Job):
@@ -83,7 +83,7 @@ class _Persistent(Job):
         """Submit the job; when that is given up, say so in the record of the cluster."""
         try:
             await super().start()
-            self._submission.submitted.append(str(self.job_id))
+            self._submission.jobs[str(self.name)] = str(self.job_id)
             LOGGER.info("%s submitted as job %s", self.name, self.job_id)
         except (RuntimeError, OSError, ValueError) as error:
             # An exception here would be lost in the event loop, and the entry would stay as if it ran.

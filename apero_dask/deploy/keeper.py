@@ -105,9 +105,12 @@ class Keeper:
             self._asked = time.monotonic()
             await self._look_for_dead(connected)
         missing = sorted(set(self._cluster.worker_spec) - set(self._cluster.workers))
-        lost = [name for name in missing if name in self._came]
-        for name in lost:
-            LOGGER.warning("job %s of worker %s is lost; submitting another", self._came.pop(name), name)
+        for name in missing:
+            self._came.pop(name, None)
+            # Not only what came up by the last look: a worker may come and go between two of them.
+            job = self._submission.jobs.pop(name, "")
+            if job:
+                LOGGER.warning("job %s of worker %s is lost; submitting another", job, name)
         if missing and not self._submission.trouble:
             self._cluster.scale(jobs=len(self._cluster.worker_spec))
 
@@ -134,6 +137,7 @@ class Keeper:
             if job in dead and name in self._cluster.workers and name not in self._connected():
                 told = job
                 self._cluster.workers.pop(name).status = Status.closed
+                self._submission.jobs.pop(name, None)
                 LOGGER.warning("job %s ended before its worker came up; submitting another", job)
         if told and self._fruitless >= FRUITLESS:
             self._submission.trouble = (

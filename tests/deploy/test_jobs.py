@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +21,8 @@ from apero_dask.deploy.batch import JobRequest, batch_backend
 from apero_dask.deploy.certificates import make_certificates
 from apero_dask.deploy.clusters import ClusterError
 from apero_dask.deploy.inside import tasks_of
-from apero_dask.deploy.jobs import build_cluster, reason_of
+from apero_dask.deploy.jobs import Submission, build_cluster, reason_of
+from apero_dask.deploy.keeper import Keeper
 from apero_dask.deploy.site import ClusterSettings
 from apero_dask.deploy.sizing import JobSize, job_size
 from apero_dask.engine import worker_process
@@ -246,6 +249,31 @@ def test_runs_on_jobs_that_come_late_and_are_replaced(
     assert "job 2 ended before its worker came up" in log
     assert not (tmp_path / "log" / "tls").exists()
     assert "only jobs on this machine" in capsys.readouterr().err
+
+
+def test_worker_that_came_and_went_between_two_looks_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+    cluster = SimpleNamespace(
+        scheduler=SimpleNamespace(workers={}),
+        workers={},
+        worker_spec={"night-0": {}},
+        scale=lambda jobs: asked.append(jobs),
+    )
+
+    async def nobody() -> set[str]:
+        return set()
+
+    submission = Submission(retries=0, jobs={"night-0": "7"})
+    keeper = Keeper(cluster, submission, nobody, tmp_path)  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING, logger="apero_dask.deploy"):
+        asyncio.run(keeper.look())
+        asyncio.run(keeper.look())
+    assert [record.message for record in caplog.records] == [
+        "job 7 of worker night-0 is lost; submitting another"
+    ]
+    assert asked == [1, 1]
 
 
 def test_submission_is_given_up_with_what_the_batch_system_said(pbs: FakePBS, tmp_path: Path) -> None:
