@@ -77,6 +77,12 @@ def tellurics(night: Reduced) -> Iterator[Figure]:
     return telluric_figures(night)
 
 
+def velocities(night: Reduced) -> Iterator[Figure]:
+    from tests.accuracy.velocity_figures import velocity_figures
+
+    return velocity_figures(night)
+
+
 def memory(night: Reduced) -> Iterator[Figure]:
     from tests.accuracy.costs import memory_figures
 
@@ -89,12 +95,10 @@ PARTS: dict[str, Callable[[Reduced], Iterator[Figure]]] = {
     "spectra": spectra,
     "waves": waves,
     "tellurics": tellurics,
+    "velocities": velocities,
     "memory": memory,
 }
-"""Parts of the table in order.
-
-Velocities take their place behind the tellurics: a function that yields figures of the products of CCF.
-"""
+"""Parts of the table in order."""
 
 
 def environment() -> dict[str, str]:
