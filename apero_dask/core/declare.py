@@ -46,6 +46,12 @@ class Option:
     """Product kind that a file option replaces."""
     absolute_path: bool = False
     """A file outside the data trees may be given as an absolute path."""
+    elsewhere: str = ""
+    """What acts on it, where no body reads it."""
+    no_effect: str = ""
+    """Why it changes nothing; a line that sets it is told."""
+    refused: str = ""
+    """Why no value but the default can be granted; a line that asks for another is an error."""
     help: str = ""
 
 
@@ -136,15 +142,32 @@ class Makes:
 
 
 _NOTHING: frozenset[str] = frozenset()
+FIBRE = "fiber"
+"""Option that confines a run to the products of one fibre."""
 
 
 def options_set(options: Sequence[tuple[str, OptionValue]]) -> frozenset[str]:
-    """Names of the boolean options of a run that are set.
+    """Names of the boolean options of a run that are set, and the fibre it is confined to.
 
     >>> sorted(options_set([("leakcorr", True), ("thermal", False), ("objname", "GL699")]))
     ['leakcorr']
+    >>> sorted(options_set([("fiber", "AB")]))
+    ['fiber=AB']
     """
-    return frozenset([name for name, value in options if value is True]) if options else _NOTHING
+    if not options:
+        return _NOTHING
+    names = [name for name, value in options if value is True]
+    return frozenset([*names, *(f"{FIBRE}={value}" for name, value in options if name == FIBRE)])
+
+
+def only_fibre(options: frozenset[str]) -> str:
+    """Fibre that a run with these options is confined to, empty if it makes all.
+
+    >>> only_fibre(frozenset({"leakcorr", "fiber=AB"}))
+    'AB'
+    """
+    prefix = f"{FIBRE}="
+    return next((text.removeprefix(prefix) for text in options if text.startswith(prefix)), "")
 
 
 @dataclass(frozen=True, slots=True)

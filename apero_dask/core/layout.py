@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from apero_dask.core.declare import Recipe
+from apero_dask.core.declare import Recipe, only_fibre
 from apero_dask.core.products import KINDS
 
 
@@ -37,11 +37,12 @@ def layout(
     key = (id(recipe), variant, reference, options)
     found = _LAYOUTS.get(key)
     if found is None:
-        rows = [
-            (makes.kind, KINDS[makes.kind].stem, makes.fibres)
-            for makes in recipe.makes
-            if makes.applies(variant, reference, options)
-        ]
+        only = only_fibre(options)
+        rows = []
+        for makes in recipe.makes:
+            fibres = tuple(fibre for fibre in makes.fibres if only in ("", fibre))
+            if fibres and makes.applies(variant, reference, options):
+                rows.append((makes.kind, KINDS[makes.kind].stem, fibres))
         found = _LAYOUTS[key] = (recipe, rows)
     return found[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from apero_dask.core.declare import Group, OptionValue, Recipe
+from apero_dask.core.declare import Group, OptionValue, Recipe, only_fibre, options_set
 from apero_dask.core.errors import Findings
 from apero_dask.core.frames import RawFrame
 from apero_dask.core.ids import step_prefix
@@ -132,23 +132,28 @@ class Draft:
 
     # -- producers --------------------------------------------------------------------------
 
-    def producer(self, frame: RawFrame, kind: str, fibre: str) -> str:
-        """Run key of the planned producer, or whether the file is stored or missing.
+    def producer(self, frame: RawFrame, kind: str, *fibres: str) -> str:
+        """Run key of the planned producer, or whether the file (of the first fibre) is stored or missing.
 
         A stored file that failed quality control counts as missing, unless the line asks for such files.
         """
         table = self.made.get(kind)
         if table is not None:
             key = table.get(frame.identifier)
-            if key is not None:
+            if key is not None and self._makes_all(key, fibres):
                 return key
         if not self.snapshot.outputs and not self.snapshot.listing:
             return MISSING
-        path = stored_path(frame, kind, fibre)
+        path = stored_path(frame, kind, fibres[0])
         found = self.snapshot.outputs.get(path)
         if found is not None:
             return STORED if self.keep_failed or found[0].state is State.DONE else MISSING
         return STORED if self.snapshot.on_disk(path) else MISSING
+
+    def _makes_all(self, key: str, fibres: tuple[str, ...]) -> bool:
+        options = self.by_key[key].options
+        only = only_fibre(options_set(options)) if options else ""
+        return not only or all(fibre == only for fibre in fibres)
 
     def inputs(
         self,
@@ -162,7 +167,7 @@ class Draft:
         """Inputs of one argument with their producers."""
         if kind == "RAW":
             return Inputs(argument, kind, fibres, frames, (STORED,) * len(frames), (), required)
-        producers = tuple([self.producer(frame, kind, fibres[0]) for frame in frames])
+        producers = tuple([self.producer(frame, kind, *fibres) for frame in frames])
         refused: tuple[str, ...] = ()
         if MISSING in producers:
             self.missing += 1

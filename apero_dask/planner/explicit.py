@@ -44,7 +44,9 @@ def effective_options(recipe: Recipe, command: Command) -> tuple[tuple[str, Opti
     kept = []
     for name, value in command.options:
         option = recipe.option(name)
-        if option is not None and option.changes_result and value != option.default:
+        if option is None or option.no_effect or not option.changes_result:
+            continue
+        if value != option.default:
             kept.append((option.name, value))
     return tuple(sorted(kept))
 
@@ -75,7 +77,7 @@ class Line:
             recipe=recipe,
             tier=tier_of(recipe, self.command),
             variant=EXPLICIT_VARIANT.get(recipe.name, ""),
-            skip=draft.settings.skips(recipe.short),
+            skip=bool(dict(self.command.options).get("skip", draft.settings.skips(recipe.short))),
             text=self.command.text or recipe.name,
         )
         before = len(draft.tasks)
@@ -158,7 +160,7 @@ class Line:
             step = replace(step, variant=frames[0].dprtype)
         if recipe.name in TELLURIC:
             inputs += self._template(frames)
-        if recipe.name == "obj_fit_tellu":
+        if recipe.name == "obj_fit_tellu" and not dict(self.command.options).get("onlypreclean"):
             inputs.append(model_input(draft, self.request, first=False))
         if recipe.name == "cal_ccf" and kind is not None and kind.reference == "fp":
             inputs.append(draft.inputs("fpfiles", "E2DSFF", ("C",), frames, required=False))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apero_dask.core.declare import Group, Makes, Option, Recipe, Resources, register
+from apero_dask.core.declare import Group, Makes, Recipe, Resources, register
 from apero_dask.recipes.context import RecipeContext
-from apero_dask.recipes.options import GENERAL, frames
+from apero_dask.recipes.options import COMBINE, FRAME, GENERAL, frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +68,6 @@ def cal_badpix(ctx: RecipeContext) -> None:
     from apero_dask.recipes.detector_assets import load_assets
     from apero_dask.recipes.imagecal import combine
 
-    for name, default in (("flipimage", "both"), ("resize", True), ("fluxunits", "e-"), ("combine", True)):
-        if ctx.option(name) != default:
-            ctx.message("W-NOTIMPL", key=f"--{name}")
     flats = combine(ctx, "flatfiles")
     darks = combine(ctx, "darkfiles", check_alike=False, scatter=True)
     night = _calibrated(ctx, flats, darks)
@@ -212,16 +209,8 @@ CAL_BADPIX = register(
         makes=(Makes("BADPIX"), Makes("BKGRDMAP")),
         options=(
             *GENERAL,
-            Option("combine", "bool", True, help="combine the files before reducing them"),
-            Option(
-                "flipimage",
-                "choice",
-                "both",
-                choices=("None", "x", "y", "both"),
-                help="axes that are flipped",
-            ),
-            Option("fluxunits", "choice", "e-", choices=("ADU/s", "e-"), help="unit of the calibrated image"),
-            Option("resize", "bool", True, help="cut the image to the calibrated frame"),
+            COMBINE,
+            *FRAME,
         ),
         resources=Resources(memory_gb=2.5, seconds=8.0, per_input_s=0.5),
         reads=("detector/{instrument}_detector.fits",),

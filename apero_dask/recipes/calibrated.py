@@ -130,7 +130,6 @@ def calibrate(
     from apero_kernels.electrons import split_variance, to_electrons
     from apero_kernels.repair import fill_isolated
 
-    _report_options(ctx)
     i = ctx.instrument
     exposure = float(np.median([file.number("EXPTIME") for file in files]))
     electrons = i.gain * exposure
@@ -264,14 +263,3 @@ def calibration_cards(frame: Calibrated) -> dict[str, tuple[object, str]]:
 
 def _switched_on(ctx: RecipeContext, option: str) -> bool:
     return ctx.recipe.option(option) is None or bool(ctx.option(option))
-
-
-def _report_options(ctx: RecipeContext) -> None:
-    """Say once which options of other versions have no effect."""
-    told = {text for code, text in ctx.messages() if code == "W-NOTIMPL"}
-    for name, default in (("flipimage", "both"), ("resize", True), ("fluxunits", "e-"), ("combine", True)):
-        declared = ctx.recipe.option(name)
-        if declared is None or ctx.option(name) == default:
-            continue
-        if not any(f"--{name}" in text for text in told):
-            ctx.message("W-NOTIMPL", key=f"--{name}")

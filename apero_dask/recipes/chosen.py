@@ -58,7 +58,7 @@ def find_calibration(
     if not calibration.source:
         return None
     if calibration.source.startswith(GIVEN):
-        path = _given(work, recipe, trees, kind, calibration)
+        path = _of_fibre(_given(work, recipe, trees, kind, calibration), fibre, instrument)
         status = path.stat()
         key = f"{calibration.source} {path} {status.st_size} {status.st_mtime_ns}"
         return Chosen(kind, fibre, path, key, calibration)
@@ -100,6 +100,15 @@ def _given(work: Work, recipe: Recipe, trees: Trees, kind: str, calibration: Cal
     names = [str(given[o.name]) for o in recipe.options if o.calibration == kind and given.get(o.name)]
     name = names[0] if names else calibration.source.removeprefix(GIVEN)
     return given_file(name, kind, trees, work.obs_dir)
+
+
+def _of_fibre(path: Path, fibre: str, instrument: Instrument) -> Path:
+    """The file of another fibre that lies beside the one a user named, if there is one."""
+    stem, _, named = path.name.removesuffix(".fits").rpartition("_")
+    if not fibre or named == fibre or named not in instrument.fibres:
+        return path
+    beside = path.with_name(f"{stem}_{fibre}.fits")
+    return beside if beside.is_file() else path
 
 
 def given_file(name: str, kind: str, trees: Trees, obs_dir: str) -> Path:

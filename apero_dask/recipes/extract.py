@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.io.assets import OBJECTS_FILE
-from apero_dask.recipes.options import CALIBRATION, EXTRACTION, EXTRACTION_SET, FIBRES
+from apero_dask.recipes.options import (
+    CALIBRATION,
+    COMBINE,
+    COMBINE_FRAMES,
+    EXTRACTION,
+    EXTRACTION_SET,
+    FIBRES,
+    NO_IN_QC,
+)
 
 if TYPE_CHECKING:
     from apero_dask.recipes.context import RecipeContext
@@ -57,7 +65,7 @@ CAL_EXTRACT = register(
             Makes("EXT_FPLIST", ("C",), reference=("fp",)),
         ),
         options=(
-            *CALIBRATION,
+            *(COMBINE_FRAMES if option is COMBINE else option for option in CALIBRATION),
             *EXTRACTION,
             Option("flatfile", "file", calibration="FLAT", help="flat field"),
             Option("thermalfile", "file", calibration="THERMALT", help="thermal spectrum"),
@@ -74,7 +82,7 @@ CAL_EXTRACT = register(
                 help="how several files become one",
             ),
             Option("e2dsll", "bool", False, help="also keep what every pixel contributes"),
-            Option("no_in_qc", "switch", help="use inputs that failed quality control"),
+            NO_IN_QC,
         ),
         resources=Resources(memory_gb=2.0, seconds=8.0),
         stratum=6,

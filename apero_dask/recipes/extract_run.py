@@ -187,7 +187,7 @@ def _spectra(
     spectra: dict[str, Spectrum] = {}
     cards: dict[str, dict[str, Any]] = {}
     comb: np.ndarray | None = None
-    for fibre in (*i.reference_fibres, *i.science_fibres):
+    for fibre in _fibres(ctx, kind):
         weights = empty_weights(ctx, fibre) if ctx.option("e2dsll") else None
         spectrum = extract_fibre(ctx, straight, fibre, cosmics=cosmics, method=method, weights=weights)
         if weights is not None:
@@ -202,7 +202,18 @@ def _spectra(
         if fibre in i.reference_fibres:
             comb = without_holes(spectrum.e2dsff)
         spectra[fibre], cards[fibre] = spectrum, {**leak, **thermal}
-    return {fibre: spectra[fibre] for fibre in i.fibres}, {fibre: cards[fibre] for fibre in i.fibres}
+    ordered = [fibre for fibre in i.fibres if fibre in spectra]
+    return {fibre: spectra[fibre] for fibre in ordered}, {fibre: cards[fibre] for fibre in ordered}
+
+
+def _fibres(ctx: RecipeContext, kind: FrameType) -> tuple[str, ...]:
+    """Fibres to extract, in this order: the one asked for or all, and one with a comb, for drift and leak."""
+    i, only = ctx.instrument, str(ctx.option("fiber"))
+    return tuple(
+        fibre
+        for fibre in (*i.reference_fibres, *i.science_fibres)
+        if only in ("ALL", fibre) or (fibre in i.reference_fibres and kind.reference == COMB)
+    )
 
 
 def _without_leak(

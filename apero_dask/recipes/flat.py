@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Group, Makes, Recipe, Resources, register
 from apero_dask.recipes.options import (
+    ALL_FIBRES,
     CALIBRATION,
     EXTRACTION_SET,
-    FIBRE,
     FIBRES,
     GENERAL,
     LOCO,
@@ -194,7 +194,7 @@ CAL_FF = register(
         arguments=(frames("files", "FLAT_FLAT", positional=True),),
         selects=EXTRACTION_SET[:-1],
         makes=(Makes("FLAT", FIBRES), Makes("BLAZE", FIBRES)),
-        options=(*GENERAL, *CALIBRATION, FIBRE, LOCO, PROFILE, *SHAPES),
+        options=(*GENERAL, *CALIBRATION, ALL_FIBRES, LOCO, PROFILE, *SHAPES),
         resources=Resources(memory_gb=2.5, seconds=14.0, per_input_s=0.5),
         stratum=3,
         body=cal_ff,

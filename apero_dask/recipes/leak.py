@@ -301,7 +301,14 @@ CAL_LEAK_MASTER = register(
         makes=(Makes("LEAKM", FIBRES),),
         options=(
             *GENERAL,
-            Option("filetype", "choice", "DARK_FP", choices=("DARK_FP",), help="type of the frames"),
+            Option(
+                "filetype",
+                "choice",
+                "DARK_FP",
+                choices=("DARK_FP",),
+                elsewhere="planner: the frames",
+                help="type of the frames",
+            ),
         ),
         resources=Resources(memory_gb=2.5, seconds=6.0, per_input_s=4.0),
         body=cal_leak_master,

@@ -220,7 +220,16 @@ CAL_PREPROCESSING = register(
         takes="obs_dir",
         arguments=(Argument("files", ("RAW",), one_type=False, positional=True),),
         makes=(Makes("PP"),),
-        options=(Option("skip", "bool", False, changes_result=False, help="keep a finished file"),),
+        options=(
+            Option(
+                "skip",
+                "bool",
+                False,
+                changes_result=False,
+                elsewhere="planner: as the key SKIP_PP does",
+                help="keep a finished file",
+            ),
+        ),
         resources=Resources(memory_gb=1.5, seconds=5.0),
         reads=("detector/{instrument}_detector.fits",),
         body=cal_preprocessing,

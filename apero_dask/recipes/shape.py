@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from apero_dask.core.declare import Argument, Group, Makes, Recipe, Resources, Select, register
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.context import RecipeContext
-from apero_dask.recipes.options import CALIBRATION, FP_REFERENCE, GENERAL, LOCO, SHAPES, frames
+from apero_dask.recipes.options import (
+    CALIBRATION,
+    FP_REFERENCE,
+    GENERAL,
+    LOCO,
+    SHAPES,
+    frames,
+    without_effect,
+)
 
 if TYPE_CHECKING:
     from apero_dask.recipes.shape_register import Peaks, Registration
@@ -253,7 +261,12 @@ CAL_SHAPE_MASTER = register(
         ),
         makes=(Makes("SHAPEX"), Makes("SHAPEY"), Makes("FPMASTER")),
         leading="fpfiles",
-        options=(*GENERAL, *CALIBRATION, LOCO, FP_REFERENCE),
+        options=(
+            *GENERAL,
+            *CALIBRATION,
+            LOCO,
+            without_effect(FP_REFERENCE, "this recipe makes the reference image"),
+        ),
         resources=Resources(memory_gb=4.0, seconds=30.0, per_input_s=1.0),
         body=cal_shape_master,
     )
@@ -275,7 +288,15 @@ CAL_SHAPE = register(
             Select(("SHAPEX", "SHAPEY", "FPMASTER")),
         ),
         makes=(Makes("SHAPEL"),),
-        options=(*GENERAL, *CALIBRATION, FP_REFERENCE, *SHAPES[:2]),
+        options=(
+            *GENERAL,
+            *CALIBRATION,
+            FP_REFERENCE,
+            *(
+                without_effect(option, "the transform of a night acts before the maps")
+                for option in SHAPES[:2]
+            ),
+        ),
         resources=Resources(memory_gb=2.5, seconds=10.0, per_input_s=0.5),
         stratum=2,
         body=cal_shape,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.recipes import sky_absorption, sky_emission
-from apero_dask.recipes.options import BLAZE, GENERAL, WAVE
+from apero_dask.recipes.options import BLAZE, GENERAL, WAVE, without_effect
 from apero_dask.recipes.tellu_run import obj_mk_tellu
 
 STAR_TYPES = ("OBJ_DARK", "OBJ_FP", "POLAR_DARK", "POLAR_FP")
@@ -42,7 +42,12 @@ OBJ_MK_TELLU = register(
         ),
         selects=TELLURIC_SELECTS,
         makes=(Makes("TRANS1", ("AB",), variants=("p1",)), Makes("TRANS2", ("AB",), variants=("final",))),
-        options=TELLURIC_OPTIONS,
+        options=tuple(
+            without_effect(option, "lines of hot stars are broader than the resolution")
+            if option.name == "finiteres"
+            else option
+            for option in TELLURIC_OPTIONS
+        ),
         resources=Resources(memory_gb=1.5, seconds=5.0),
         stratum=7,
         reads=TELLURIC_READS,

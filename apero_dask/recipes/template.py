@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
-from apero_dask.recipes.options import BLAZE, FIBRE, GENERAL, WAVE
+from apero_dask.recipes.options import BLAZE, FIBRE, GENERAL, WAVE, without_effect
 from apero_dask.recipes.tellu_make import STAR_TYPES
 
 if TYPE_CHECKING:
@@ -41,10 +42,17 @@ OBJ_MK_TEMPLATE = register(
         ),
         options=(
             *GENERAL,
-            Option("filetype", "choice", None, choices=("TCORR1", "TCORR"), help="only these spectra"),
-            FIBRE,
+            Option(
+                "filetype",
+                "choice",
+                None,
+                choices=("TCORR1", "TCORR"),
+                elsewhere="planner: the spectra",
+                help="only these spectra",
+            ),
+            replace(FIBRE, choices=("ALL", "AB")),
             BLAZE,
-            WAVE,
+            without_effect(WAVE, "spectra bring their own wavelengths, the template has those of WAVEM"),
         ),
         resources=Resources(memory_gb=1.0, seconds=5.0, per_input_s=0.5),
         stratum=9,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Group, Makes, Recipe, Resources, Select, register
 from apero_dask.recipes.options import (
+    ALL_FIBRES,
     CALIBRATION,
     EXTRACTION_SET,
-    FIBRE,
     FIBRES,
     FORCE,
     GENERAL,
@@ -17,6 +17,7 @@ from apero_dask.recipes.options import (
     SHAPES,
     WAVE,
     frames,
+    without_effect,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +107,16 @@ CAL_THERMAL = register(
             Makes("THERMALI", FIBRES, variants=("DARK_DARK_INT",)),
             Makes("THERMALT", FIBRES, variants=("DARK_DARK_TEL",)),
         ),
-        options=(*GENERAL, *CALIBRATION, FIBRE, LOCO, PROFILE, *SHAPES, WAVE, FORCE),
+        options=(
+            *GENERAL,
+            *CALIBRATION,
+            ALL_FIBRES,
+            LOCO,
+            PROFILE,
+            *SHAPES,
+            without_effect(WAVE, "thermal spectra are kept per column"),
+            FORCE,
+        ),
         resources=Resources(memory_gb=2.5, seconds=9.0, per_input_s=0.5),
         stratum=4,
         body=cal_thermal,

@@ -126,6 +126,8 @@ def read_command(
         return None
     checker = _Checker(recipe, lambda detail: fail(recipe.name, detail), note)
     checker.read(tokens[1:])
+    for name in checker.idle:
+        findings.add("W-NOTIMPL", line=line, key=f"id{label}: --{name} of {recipe.name}")
     for argument, name in checker.repeated:
         findings.add("W-LISTDUP", line=line, key=f"id{label} {argument}", item=shown(name))
     return None if checker.failed else checker.command(text)
@@ -184,6 +186,8 @@ class _Checker:
         self.options: dict[str, OptionValue] = {}
         self.is_master = False
         self.repeated: list[tuple[str, str]] = []
+        self.idle: list[str] = []
+        """Options set that change nothing."""
         self._lists = {
             argument.name.lower(): argument
             for argument in recipe.arguments
@@ -327,10 +331,15 @@ class _Checker:
             unit = f" in {option.unit}" if option.unit else ""
             self.fail(f'--{option.name} = "{shown(text)}": expected {error}{unit}')
             return
+        if option.refused and value != option.default:
+            self.fail(f"--{option.name} {shown(text)} is not possible: {option.refused}; leave it out")
+            return
         if option.kind != "switch" or value:
             self._store(option, value)
 
     def _store(self, option: Option, value: OptionValue) -> None:
+        if option.no_effect and value != option.default and option.name not in self.idle:
+            self.idle.append(option.name)
         earlier = self.options.setdefault(option.name, value)
         if earlier != value:
             self.fail(f"--{option.name} is given twice, with {earlier} and {value}")

@@ -212,6 +212,22 @@ def test_telluric_lines_take_model_and_template(reduced: Snapshot) -> None:
     assert "template" not in {i.argument for i in without.tasks[0].inputs}
 
 
+def test_absorption_model_alone_waits_for_no_transmissions(reduced: Snapshot) -> None:
+    """--onlypreclean uses no residual model: none is made for it, and the run goes on without hot stars."""
+    line = f"id1 = obj_fit_tellu {ONE} 2320031o_pp_e2dsff_lcorr_AB.fits --onlypreclean"
+    made = plan(line, snapshot=reduced)
+    assert "model" not in {i.argument for i in made.tasks[0].inputs}
+    assert not made.nodes
+    assert execute(made, reduced).tally(made) == {"DONE": 1}
+    hot = plan("id1 = pp_seq\nid2 = master_seq\nid3 = calib_seq", only_show=False)
+    calibrated = execute(hot).snapshot
+    text = f"id1 = cal_extract {ONE} 2320031o_pp.fits\nid2 = {line[6:].replace('_lcorr', '')}"
+    without = plan(text, snapshot=calibrated, only_show=False)
+    assert execute(without, calibrated).tally(without) == {"DONE": 2}
+    full = plan(text.replace(" --onlypreclean", ""), snapshot=calibrated, only_show=False)
+    assert execute(full, calibrated).tally(full) != {"DONE": 2}
+
+
 # -- whole-archive and object lines ------------------------------------------------------------
 
 
@@ -290,7 +306,7 @@ def test_equal_lines_are_planned_once(reduced: Snapshot) -> None:
     assert [t.key for t in made.tasks] == ["00001.00.00001"]
     assert "E-OUTPUT-CONFLICT" not in codes(made)
     # Options at their default change nothing.
-    same = plan(f"id1 = {CCF}\nid2 = {CCF} --width 300 --database False", snapshot=reduced)
+    same = plan(f"id1 = {CCF}\nid2 = {CCF} --width 300 --database True", snapshot=reduced)
     assert len(same.tasks) == 1
 
 
@@ -416,3 +432,25 @@ def test_options_add_products_and_calibrations() -> None:
     found = {kind for select in asked.selections for kind in select.kinds}
     assert found - {kind for select in plain.selections for kind in select.kinds} == {"LEAKM"}
     assert asked.identity() != plain.identity()
+
+
+def test_one_fibre() -> None:
+    """A line confined to a fibre makes and offers the products of that fibre alone."""
+    line = f"id1 = pp_seq\nid2 = cal_extract {ONE} 2320031o_pp.fits --fiber AB"
+    (task,) = [t for t in plan(line).tasks if t.step.short == "EXT"]
+    assert {fibre for _, fibre, _ in task.outputs()} == {"AB"}
+    assert [kind for kind, _, _ in task.outputs()] == ["E2DS", "E2DSFF", "S1D_W", "S1D_V"]
+    comb = plan(line.replace("AB", "C")).tasks[-1]
+    assert {kind for kind, _, _ in comb.outputs()} == {"E2DS", "E2DSFF", "S1D_W", "S1D_V", "EXT_FPLIST"}
+    velocity = plan(f"{line}\nid3 = cal_ccf {ONE} 2320031o_pp_e2dsff_AB.fits")
+    assert velocity.tasks[-1].inputs[0].producers == (task.key,)
+    leak = plan(f"{line}\nid3 = cal_leak {ONE} 2320031o_pp_e2dsff_AB.fits")
+    assert "E-NO-FILES" in codes(leak)
+
+
+def test_a_finished_file_is_kept_on_request(reduced: Snapshot) -> None:
+    """--skip of a line does what SKIP_PP does, and wins over it."""
+    line = f"id1 = cal_preprocess_spirou.py {ONE} 2320031o.fits"
+    assert states(plan(line, snapshot=reduced)) == {"PLANNED": 1}
+    assert states(plan(f"{line} --skip True", snapshot=reduced)) == {"SKIPPED_EXISTS": 1}
+    assert states(plan(f"SKIP_PP = True\n{line} --skip False", snapshot=reduced)) == {"PLANNED": 1}

@@ -200,12 +200,6 @@ def test_frame_of_another_detector_is_a_data_error(tmp_path) -> None:
     assert not (tmp_path / "reduced").exists()
 
 
-def test_options_without_effect_are_reported() -> None:
-    a = archive(1)
-    result = reduce(a.bench, a, options=(("resize", False),))
-    assert [code for code, _ in result.messages] == ["W-NOTIMPL"]
-
-
 def test_coverage_looks_at_every_tile() -> None:
     mask = np.ones((600, 520), np.uint8)
     assert lowest_coverage(mask) == 1.0

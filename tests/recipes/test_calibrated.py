@@ -214,13 +214,6 @@ def test_empty_background_map_is_an_error() -> None:
         scattered_light.subtract_scattered(image, np.zeros(image.shape, np.uint8))
 
 
-def test_options_without_effect_are_reported_once() -> None:
-    ctx = context("FLAT_DARK", options=(("resize", False),))
-    calibrated(ctx, "files")
-    calibrated(ctx, "files")
-    assert [code for code, _ in ctx.messages()] == ["W-NOTIMPL"]
-
-
 def test_correction_of_background_can_be_switched_off() -> None:
     off = calibrated(context("FLAT_DARK", options=(("backsub", False),)), "files")
     plain = calibrated(context("FLAT_DARK"), "files", background=False)

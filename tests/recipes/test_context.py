@@ -14,11 +14,12 @@ import pytest
 from astropy.io import fits
 
 from apero_dask.core import declare
-from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select
+from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, registered
 from apero_dask.core.errors import ContractError, DataError
 from apero_dask.core.work import Calibration, CalibrationFile, InputFile, Work
 from apero_dask.io.cards import card_text
 from apero_dask.io.fitswriter import Image, Table, write_fits
+from apero_dask.recipes.chosen import find_calibration
 from apero_dask.recipes.context import RecipeContext, run_recipe
 from tests.recipes.runs import MINI, VOLATILE, Bench
 
@@ -370,6 +371,26 @@ def test_calibration_named_by_the_user(bench: Bench, stand_in) -> None:
     write_fits(path, [], [Image("BADPIX", np.eye(3))])
     assert ctx.calibration("BADPIX").path == path
     np.testing.assert_array_equal(ctx.calibration_image("BADPIX"), np.eye(3))
+
+
+def test_calibration_named_for_one_of_several_fibres(bench: Bench) -> None:
+    """A user names one file; the files of the other fibres lie beside it."""
+    recipe = registered()["cal_extract"]
+    given = calibration(("BLAZE",), source="file:mine_blaze_AB.fits", rank=0, fallback=False)
+    made = work(
+        bench, recipe="cal_extract", calibrations=(given,), options=(("blazefile", "mine_blaze_AB.fits"),)
+    )
+    folder = bench.root / "calibDB"
+    folder.mkdir(exist_ok=True)
+    for fibre in ("AB", "C"):
+        write_fits(folder / f"mine_blaze_{fibre}.fits", [], [Image("BLAZE", np.eye(3))])
+
+    def chosen(fibre: str) -> str:
+        return find_calibration(made, recipe, bench.trees, MINI, "BLAZE", fibre).path.name
+
+    assert [chosen(fibre) for fibre in ("AB", "C", "A")] == [
+        "mine_blaze_AB.fits", "mine_blaze_C.fits", "mine_blaze_AB.fits",
+    ]  # fmt: skip
 
 
 def test_inputs_of_a_vanished_file(bench: Bench, stand_in) -> None:

@@ -347,6 +347,22 @@ def test_contributions_of_pixels() -> None:
     assert ("E2DSLL", "AB") not in made(1)[1]
 
 
+def test_one_fibre() -> None:
+    """--fiber AB makes the spectra of AB, the same as with all: its drift is that of the comb in C."""
+    spec = star(1)
+    frame = write_frame(1, spec, name="9000004o")
+    result = extract(1, work(1, frame, fiber="AB"), truth_night(1).frame(spec))
+    alone, whole = paths(1, result), made(1)[1]
+    assert set(alone) == {(kind, "AB") for kind in ("E2DS", "E2DSFF", "S1D_W", "S1D_V")}
+    for ext in (1, "VARIANCE"):
+        np.testing.assert_array_equal(
+            fits.getdata(alone["E2DSFF", "AB"], ext), fits.getdata(whole["E2DSFF", "AB"], ext)
+        )
+    heads = [fits.getheader(files["E2DSFF", "AB"]) for files in (alone, whole)]
+    for key in ("FPDRIFT", "WFPDRIFT", "THRM_RAT", "BERV"):
+        assert heads[0].get(key) == heads[1].get(key), key
+
+
 def test_quick_look_and_lamps() -> None:
     """Equal weights, nothing rejected; a lamp has no star, its thermal light is that of the internal dark."""
     spec = star(1)

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import settings as drawn
 from hypothesis import strategies as st
 
+from apero_dask.planner.explicit import effective_options
 from apero_dask.runfile.commands import declared_recipes
 from tests.runfile.reading import one, only, read
 
@@ -17,6 +18,13 @@ def command(text):
     """The command of a line that must be faultless."""
     runfile, findings = read(f"id1 = {text}")
     assert findings.errors(strict=True) == [], list(map(str, findings))
+    return runfile.requests[0].command
+
+
+def idle(text):
+    """The command of a line with an option that changes nothing, which is reported and no error."""
+    runfile, findings = read(f"id1 = {text}")
+    assert one(findings, "W-NOTIMPL").text.startswith("id00001: --")
     return runfile.requests[0].command
 
 
@@ -131,6 +139,8 @@ CALLS = {name: f"{name}.py {arguments.partition(' --filetype')[0]}" for name, _,
 def sample(recipe, name):
     """A value that an option accepts, as text."""
     option = recipe.option(name)
+    if option.refused:
+        return str(option.default)
     return {
         "bool": "False",
         "int": "3",
@@ -148,10 +158,12 @@ def test_all_documented_options_are_accepted(name):
     for flag in OPTIONS[name].split():
         option = recipe.option(flag.removeprefix("--"))
         assert option is not None, f"{name} lacks {flag}"
-        found = command(f"{CALLS[name]} {flag} {sample(recipe, option.name)}")
+        found = (idle if option.no_effect else command)(f"{CALLS[name]} {flag} {sample(recipe, option.name)}")
         assert dict(found.options).keys() == {option.name}
         if option.kind != "switch":
-            joined = command(f"{CALLS[name]} {flag}={sample(recipe, option.name)}")
+            joined = (idle if option.no_effect else command)(
+                f"{CALLS[name]} {flag}={sample(recipe, option.name)}"
+            )
             assert joined.options == found.options
 
 
@@ -170,7 +182,7 @@ def test_all_documented_options_are_accepted(name):
         ("--blazefile /elsewhere/b.fits", ("blazefile", "/elsewhere/b.fits")),
         ("--masknormmode none", ("masknormmode", "None")),
         ("--masknormmode ALL", ("masknormmode", "all")),
-        ("--database 0", ("database", False)),
+        ("--database 1", ("database", True)),
         ("--no_in_qc", ("no_in_qc", True)),
         ("--mask a --mask a", ("mask", "a")),
     ],
@@ -182,6 +194,33 @@ def test_option_values(given, expected):
 @pytest.mark.parametrize("given", ["--mask None", "--rv=none", "--no_in_qc=False"])
 def test_none_counts_as_not_given(given):
     assert command(f"{CCF} {given}").options == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("cal_extract N a.fits --resize False", "--resize False is not possible: localisation, shape"),
+        ("cal_extract N a.fits --flipimage None", "--flipimage None is not possible"),
+        ("cal_loc N a.fits --fluxunits ADU/s", "--fluxunits ADU/s is not possible"),
+        ("cal_flat_spirou.py N a.fits --fiber AB", "--fiber AB is not possible: what is made here is used"),
+        ("obj_mk_tellu_db_spirou.py --fiber C", "--fiber C is not possible"),
+        ("cal_leak N a.fits --database False", "--database False is not possible: every product that passes"),
+        ("obj_mk_template Gl699 --fiber C", "expected one of ALL, AB"),
+    ],
+)
+def test_what_cannot_be_granted_is_refused(line, says):
+    assert says in fault(line)
+
+
+def test_what_changes_nothing_is_said():
+    """And is no part of what makes two runs different."""
+    recipe = declared_recipes()["cal_wave_master"]
+    found = idle("cal_wave_master N --hcfiles a.fits --fpfiles b.fits --hcmode 2")
+    assert effective_options(recipe, found) == ()
+    told = read("id1 = cal_wave_master N --hcfiles a.fits --fpfiles b.fits --hcmode 2")[1]
+    assert str(only(told, "W-NOTIMPL").text) == (
+        "id00001: --hcmode of cal_wave_master is accepted but has no effect."
+    )
 
 
 @drawn(deadline=None)
