@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dask
-import psutil
 from dask_jobqueue.core import JobQueueCluster
 from distributed import Client
 
@@ -65,7 +64,7 @@ def batch_backend(request: JobRequest, runner: Runner = run_task) -> Iterator[tu
             f"which are not on the PATH of {socket.gethostname()}; "
             "start where jobs can be submitted, or use --cluster local"
         )
-    interfaces = sorted(psutil.net_if_addrs())
+    interfaces = sorted(name for _, name in socket.if_nameindex())
     if settings.interface and settings.interface not in interfaces:
         raise ClusterError(
             f"interface = {settings.interface}: {socket.gethostname()} has no such network interface, "
