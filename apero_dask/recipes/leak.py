@@ -74,7 +74,7 @@ def cal_leak_master(ctx: RecipeContext) -> None:
     for fibre in ctx.instrument.science_fibres:
         flux = [spectrum.e2dsff for spectrum in spectra[fibre]]
         noise = [spectrum.variance_ff for spectrum in spectra[fibre]]
-        kernels[fibre] = fit_leak(flux, noise, combs)
+        kernels[fibre] = fit_leak(flux, noise, combs, ctx.instrument.echelle)
         templates = [_template(f, a) for f, a in zip(flux, amplitude, strict=True)]
         measured[fibre] = _median(templates)
         scatter = _scatter(templates)

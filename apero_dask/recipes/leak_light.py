@@ -108,7 +108,10 @@ def line_part(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def fit_leak(
-    flux: Sequence[np.ndarray], variance: Sequence[np.ndarray], combs: Sequence[np.ndarray]
+    flux: Sequence[np.ndarray],
+    variance: Sequence[np.ndarray],
+    combs: Sequence[np.ndarray],
+    echelle: Sequence[int],
 ) -> LeakKernel:
     """Measure the leak on frames whose science fibre is dark.
 
@@ -118,15 +121,19 @@ def fit_leak(
         Science fibre of every frame and its variance.
     combs : sequence of float64[order, x]
         Reference fibre of every frame, without holes.
+    echelle : sequence of int
+        Echelle numbers of the orders.
 
     Notes
     -----
     Least squares of the line-structured part of the flux on that of the comb, with the errors of the flux:
     the comb is brighter by orders of magnitude and its own noise does not matter.  All frames together.
-    Slope and shift below SIGNIFICANT sigma are left out; a fraction K known to e counts with 1 - (e/K)^2,
-    which has about the smallest mean square error for a faint leak.
+    Slope and shift below SIGNIFICANT sigma are left out; the fractions of the orders help each other
+    (`join_orders`).
     """
     import numpy as np
+
+    from apero_dask.recipes.leak_orders import join_orders
 
     displacement = _displacement(flux, variance, combs)
     orders = flux[0].shape[0]
@@ -152,10 +159,9 @@ def fit_leak(
                 break
             del used[weakest]
             solution, error = _solve(a[:, used], d, v)
-        # No leak, no correction: what is below its error counts for nothing, what is near it for less.
-        known = solution[0] > error[0]
-        terms[o, used] = solution * (1.0 - (error[0] / solution[0]) ** 2) if known else 0.0
-        errors[o, used] = error
+        terms[o, used], errors[o, used] = solution, error
+    terms[:, 0], errors[:, 0] = join_orders(terms[:, 0], errors[:, 0], echelle)
+    terms[terms[:, 0] <= 0.0] = 0.0  # no leak, no correction
     return LeakKernel(displacement, terms, errors)
 
 

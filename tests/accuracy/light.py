@@ -207,6 +207,18 @@ def line_amplitude(values: np.ndarray, pattern: np.ndarray, weight: np.ndarray) 
     return float(top / bottom), float(1 / np.sqrt(bottom))
 
 
+def leak_error(kernel: leak_light.LeakKernel, added: np.ndarray, variance: np.ndarray) -> float:
+    """Relative error of a leak over all orders, weighted as `line_amplitude` with 1 / variance weights it.
+
+    From the errors of the fractions of the orders alone.
+    """
+    share = np.nansum(np.square(added) / variance, axis=1)
+    fraction, error = kernel.terms[:, 0], kernel.errors[:, 0]
+    good = np.isfinite(error) & (fraction > 0.0)
+    parts = share[good] * error[good] / fraction[good]
+    return float(np.sqrt(np.square(parts).sum()) / share[good].sum())
+
+
 def ratio_errors(found: np.ndarray, painted: np.ndarray, orders: Sequence[int]) -> np.ndarray:
     """Median of found over painted minus one, of each of some orders."""
     errors = []

@@ -183,34 +183,32 @@ class Spectra:
     def _leak(
         self, ctx: RecipeContext, spec: FrameSpec, frame: Calibrated, spectra: dict[str, Spectrum]
     ) -> Iterator[Figure]:
-        """Line-structured part of the light painted by the leak that the correction leaves."""
+        """Line-structured part of the light of the reference fibre that the correction leaves."""
         comb = leak_light.without_holes(spectra["C"].e2dsff)
         coupled = self.night.config.detector.ipc_fraction
-        clean = [
+        dark_reference = replace(spec, dprtype="OBJ_DARK", identifier=f"{spec.identifier}dark")
+        lit, dark = (
             straighten(
                 ctx,
                 replace(frame, image=couple_neighbours(light, coupled).astype(np.float32)),
             )
-            for light in (self.night.light(spec, scatter=False, leak=leaks) for leaks in (True, False))
-        ]
+            for light in (self.night.light(s, scatter=False) for s in (spec, dark_reference))
+        )
         master = RecipeContext(replace(ctx.work, recipe="cal_leak"), ctx.trees, ctx.instrument)
         left, formal = {}, {}
         for fibre in ctx.instrument.science_fibres:
-            with_leak, without = (
-                extract_fibre(ctx, s, fibre, flat=False, cosmics=False, method="two_step").e2ds for s in clean
+            with_comb, without = (
+                extract_fibre(ctx, s, fibre, flat=False, cosmics=False, method="two_step").e2ds
+                for s in (lit, dark)
             )
-            added = np.nan_to_num(with_leak - without)
+            added = with_comb - without
             kernel, _ = leak_light.leak_kernel(master, fibre)
-            star = spectra[fibre]
+            variance = spectra[fibre].variance
             residual, _ = measure.line_amplitude(
-                with_leak - without - kernel.light(comb), added, 1 / star.variance
+                added - kernel.light(comb), np.nan_to_num(added), 1 / variance
             )
             left[fibre] = 100 * residual
-            # Error of the kernel weighted as the residual is: errors of the fractions of the orders.
-            share = np.nansum(np.square(added) / star.variance, axis=1)
-            error = kernel.errors[:, 0] / np.maximum(kernel.terms[:, 0], 1e-12)
-            good = np.isfinite(error) & (kernel.terms[:, 0] > 0)
-            formal[fibre] = 100 * float(np.sqrt(np.sum(np.square(share * error)[good])) / share[good].sum())
+            formal[fibre] = 100 * measure.leak_error(kernel, added, variance)
         frames = len(self.night.of_type("DARK_FP"))
         yield below(
             "leak, line-structured residual over the leak", 2.0, left, unit=" %",

@@ -18,9 +18,10 @@ from apero_dask.io.cards import card_text
 from apero_dask.io.fitswriter import Image, write_fits
 from apero_dask.recipes import imagecal, leak, leak_light, merged
 from apero_dask.recipes.context import RecipeContext, RecipeResult, run_recipe
+from apero_dask.recipes.leak_orders import join_orders
 from apero_dask.recipes.spectrum import Spectrum, extract_fibre
-from apero_dask.recipes.straight import order_rows, straighten
-from tests.accuracy.light import line_amplitude
+from apero_dask.recipes.straight import Straight, order_rows, straighten
+from tests.accuracy.light import leak_error, line_amplitude
 from tests.recipes.runs import MINI
 from tests.recipes.truthcal import truth_night
 
@@ -28,65 +29,72 @@ ALL_SEEDS = (1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=p
 SCIENCE = ("AB", "A", "B")
 FRAMES = 4
 """DARK_FP frames: two of the night, each with two draws of noise."""
+EXPOSURES = 8
+"""Exposures in each of these frames where the small instrument stands for the full one.
+
+Its orders hold 16.4 times fewer pixels of comb; 4 x 8 exposures hold as many as two of the full instrument,
+the fewest of a night."""
 
 
 @lru_cache
-def spectra(seed: int, leaks: bool = True) -> dict[str, list[Spectrum]]:
-    """Extracted DARK_FP frames."""
+def spectra(seed: int, leaks: bool = True, exposures: int = 1) -> dict[str, list[Spectrum]]:
+    """Extracted DARK_FP frames, with the weights of the recipe."""
     night = truth_night(seed)
     ctx = night.context("cal_ff")
     found: dict[str, list[Spectrum]] = {}
     for k in range(FRAMES):
         spec = night.specs("DARK_FP")[k % 2]
-        frame = night.frame(spec, light=night.light(spec, {"leak": leaks}), seed=k)
+        frame = night.frame(spec, exposures, light=night.light(spec, {"leak": leaks}), seed=k)
         straight = straighten(ctx, frame)
-        for fibre in MINI.fibres:
-            found.setdefault(fibre, []).append(extract_fibre(ctx, straight, fibre, flat=False))
+        for fibre in SCIENCE:
+            found.setdefault(fibre, []).append(even_rows(ctx, straight, fibre))
+        found.setdefault("C", []).append(extract_fibre(ctx, straight, "C", flat=False))
     return found
 
 
+def even_rows(ctx: RecipeContext, straight: Straight, fibre: str) -> Spectrum:
+    """What `leak.dark_spectrum` makes of frames without flat field."""
+    return extract_fibre(ctx, straight, fibre, flat=False, cosmics=False, method="two_step")
+
+
 @lru_cache
-def kernel(seed: int, fibre: str, leaks: bool = True) -> leak_light.LeakKernel:
-    s = spectra(seed, leaks)
+def kernel(seed: int, fibre: str, leaks: bool = True, exposures: int = 1) -> leak_light.LeakKernel:
+    s = spectra(seed, leaks, exposures)
     combs = [leak_light.without_holes(x.e2dsff) for x in s["C"]]
-    return leak_light.fit_leak([x.e2dsff for x in s[fibre]], [x.variance_ff for x in s[fibre]], combs)
+    flux, noise = [x.e2dsff for x in s[fibre]], [x.variance_ff for x in s[fibre]]
+    return leak_light.fit_leak(flux, noise, combs, MINI.echelle)
 
 
 @pytest.mark.parametrize("seed", ALL_SEEDS)
 def test_residual_of_the_subtraction(seed: int) -> None:
     """Target of the project: line-structured residual below 2 per cent of the leak.
 
-    The formal error of the measurement on four dark frames, which is printed, is 0.5 per cent for AB and B
-    and 1.8 for the faint leak into A.
-
-    What is taken from a science frame against what the leak adds to its spectrum (noise-free frames with and
-    without), order by order weighted with the noise of that frame.
+    What is taken from a science frame against what the light of the reference fibre adds to its spectrum
+    (noise-free frames, reference lit and dark), order by order weighted with the noise of that frame.  The
+    measurement has an error of 1.1 to 1.8 per cent for the faint leak into A and 0.5 for the others, from
+    dark frames that hold as much comb as two of the full instrument.  On four single exposures of the small
+    one it is 2 to 5 and 1 to 1.5 per cent; what they leave stays within three of these.
     """
     night = truth_night(seed)
     spec = night.specs("OBJ_FP")[0]
     ctx = night.context("cal_ff")
     straight = straighten(ctx, night.frame(spec))
     comb = leak_light.without_holes(extract_fibre(ctx, straight, "C", flat=False).e2ds)
-    clean = [
-        straighten(ctx, night.frame(spec, noise=False, light=night.light(spec, {"leak": leaks})))
-        for leaks in (True, False)
-    ]
+    dark_reference = replace(spec, dprtype="OBJ_DARK", identifier=f"{spec.identifier}dark")
+    lit, dark = (straighten(ctx, night.frame(s, noise=False)) for s in (spec, dark_reference))
     for fibre in SCIENCE:
-        star = extract_fibre(ctx, straight, fibre, flat=False)
-        with_leak, without = (
-            extract_fibre(ctx, s, fibre, flat=False, cosmics=False, method="two_step").e2ds for s in clean
-        )
-        added = with_leak - without
-        taken = kernel(seed, fibre).light(comb)
-        left, _ = line_amplitude(added - taken, np.nan_to_num(added), 1 / star.variance)
-        dark = sum(1 / s.variance for s in spectra(seed)[fibre])
-        scale = np.nanmax(spectra(seed)["C"][0].e2ds) / comb.max()
-        _, formal = line_amplitude(added, np.nan_to_num(added) * scale, dark)
-        print(
-            f"seed {seed} {fibre}: residual {100 * left:.2f} % of the leak, formal error {100 * formal:.2f} %"
-        )
-        assert kernel(seed, fibre).displacement == 0
-        assert formal < 0.02
+        noise = extract_fibre(ctx, straight, fibre, flat=False).variance
+        added = even_rows(ctx, lit, fibre).e2ds - even_rows(ctx, dark, fibre).e2ds
+        for exposures in (1, EXPOSURES):
+            found = kernel(seed, fibre, exposures=exposures)
+            left, _ = line_amplitude(added - found.light(comb), np.nan_to_num(added), 1 / noise)
+            error = leak_error(found, added, noise)
+            print(
+                f"seed {seed} {fibre}, {FRAMES * exposures} exposures: residual {100 * left:.2f} % of the "
+                f"leak, error {100 * error:.2f} %"
+            )
+            assert found.displacement == 0
+            assert abs(left) < 3 * error
         assert abs(left) < 0.02
 
 
@@ -143,6 +151,55 @@ def test_the_leak_is_missed_without_it() -> None:
     assert abs(after) < 4 * error
 
 
+def leaks_of_orders() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fractions that grow with wavelength and scatter by 10 per cent, echelle numbers, errors."""
+    echelle = np.arange(79, 30, -1)
+    rng = np.random.default_rng(7)
+    smooth = 3e-5 + 4e-4 * ((79 - echelle) / 48) ** 2
+    return smooth * (1 + 0.1 * rng.standard_normal(echelle.size)), echelle, np.full(echelle.size, 2e-5)
+
+
+def test_orders_help_each_other() -> None:
+    """Faint orders are known twice as well, bright ones not worse, errors are honest."""
+    true, echelle, error = leaks_of_orders()
+    rng = np.random.default_rng(8)
+    alone = [true + error * rng.standard_normal(true.size) for _ in range(60)]
+    joined = [join_orders(f, error, echelle) for f in alone]
+    rms = np.sqrt(np.mean([np.square(f - true) for f, _ in joined], axis=0))
+    faint = true < 2 * error
+    assert np.median(rms[faint]) < 0.5 * error[0]
+    assert rms.max() < 1.25 * error[0]
+    pulls = np.concatenate([(f - true) / sigma for f, sigma in joined])
+    assert 0.8 < np.std(pulls) < 1.2 and abs(np.mean(pulls)) < 0.1
+
+
+def test_an_order_apart_keeps_its_fraction() -> None:
+    """An order whose own measurement is clear is not drawn to the curve; one without is put on it."""
+    true, echelle, error = leaks_of_orders()
+    true[40] *= 2
+    error = np.where(np.arange(true.size) == 20, np.inf, 1e-6)
+    fraction, sigma = join_orders(true, error, echelle)
+    np.testing.assert_allclose(fraction[40], true[40], rtol=0.01)
+    assert fraction[20] == 0.0 and np.isinf(sigma[20])
+    few = np.array([1e-4, 2e-4, 0.0, 3e-4])
+    found, _ = join_orders(few, np.array([1e-5, 1e-5, np.inf, 1e-5]), [50, 49, 48, 47])
+    np.testing.assert_array_equal(found, few)
+
+
+def test_no_leak_in_any_order() -> None:
+    """Noise alone, and orders without measurement, make no leak; one strong order does."""
+    _, echelle, error = leaks_of_orders()
+    rng = np.random.default_rng(9)
+    zero = sum(
+        not join_orders(error * rng.standard_normal(error.size), error, echelle)[0].any() for _ in range(200)
+    )
+    assert zero >= 198  # three sigma: one in 740
+    assert not join_orders(np.zeros(49), np.full(49, np.inf), echelle)[0].any()
+    one = np.zeros(49)
+    one[30] = 8 * error[30]
+    assert join_orders(one, error, echelle)[0][30] > 0.0
+
+
 def test_displaced_and_sloping_leak() -> None:
     """Known kernel: displaced by 3.1 px, stronger at the red end; recovered within five errors."""
     x = np.arange(1500.0)
@@ -153,7 +210,7 @@ def test_displaced_and_sloping_leak() -> None:
     rng = np.random.default_rng(3)
     variance = np.full(light.shape, 40.0**2)
     flux = [light + 500 * np.sinc(place) + 40 * rng.standard_normal(light.shape) for _ in range(6)]
-    found = leak_light.fit_leak(flux, [variance] * 6, [centre] * 6)
+    found = leak_light.fit_leak(flux, [variance] * 6, [centre] * 6, (50, 49))
     assert found.displacement == 3
     np.testing.assert_allclose(found.terms[:, 0], 2e-3, atol=5 * found.errors[:, 0].max() + 3e-5)
     np.testing.assert_allclose(found.terms[:, 1], 1e-3, atol=5 * found.errors[:, 1].max() + 3e-5)
