@@ -5,6 +5,8 @@
 
 FOLDER becomes the data root.  ``--raw`` takes the frames and the truth of a simulation that is there already;
 they are linked, never written.  Without it the night is simulated first (full size: half an hour, 7 GB).
+Six darks and two frames of the bare detector under even light are added, which an observatory has and a night
+has not; the table notes what the night gives without them.
 Printed are a Markdown table (quantity, target, measured, verdict) and the cost of every step.  The exit
 status is 1 if a target was missed or a product is not there.
 """
@@ -117,7 +119,8 @@ def link(source: Path, root: Path) -> None:
             )
         for path in sorted(p for p in (source / name).rglob("*") if p.is_file()):
             target = root / path.relative_to(source)
-            if target.exists():
+            # The detector file is made here, of frames that are added here.
+            if target.exists() or path.is_relative_to(source / "assets" / "detector"):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -126,8 +129,8 @@ def link(source: Path, root: Path) -> None:
                 shutil.copy2(path, target)
 
 
-def prepare(root: Path, instrument: str, raw: Path | None, workers: int) -> None:
-    """Raw frames, truth and detector file."""
+def prepare(root: Path, instrument: str, raw: Path | None, workers: int, *, add: bool = True) -> None:
+    """Raw frames and truth; frames that are added to the night and the detector file made with them."""
     root.mkdir(parents=True, exist_ok=True)
     if raw is not None:
         link(raw, root)
@@ -145,14 +148,13 @@ def prepare(root: Path, instrument: str, raw: Path | None, workers: int) -> None
         ]
         command += ["--workers", str(workers), "--no-truth-images", "--out", str(root)]
         subprocess.run([sys.executable, "-c", TOOLS, *command], check=True, env=environment())
-    if not list((root / "assets" / "detector").glob("*.fits")):
-        # Of darks other than the one the table judges.
-        from apero_dask.recipes.detector_maker import make_detector_file
+    if not add:
+        return
+    from tests.accuracy.added_frames import add_frames, make_static_file
 
-        night = Reduced(root)
-        darks = [s for s in night.specs if s.dprtype.startswith("DARK_DARK")][1:]
-        paths = [root / "raw" / s.obs_dir / f"{s.identifier}.fits" for s in darks]
-        make_detector_file(root / "assets", night.instrument, paths)
+    night = Reduced(root)
+    further, even = add_frames(root, night.config, night.specs)
+    make_static_file(root, night.instrument, [*night.specs, *further], even)
 
 
 def reduce(night: Reduced, workers: int) -> int:
@@ -205,7 +207,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="file that receives the tables too")
     args = parser.parse_args()
     root = args.folder.resolve()
-    prepare(root, args.instrument, args.raw, args.workers)
+    prepare(root, args.instrument, args.raw, args.workers, add=not args.no_reduction)
     night, status = Reduced(root), 0
     if not args.no_reduction:
         status = reduce(night, args.workers)

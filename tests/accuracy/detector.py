@@ -9,6 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from apero_dask.instruments import Instrument
+from apero_dask.recipes.imagecal import CLUSTER_LEVEL, WIDE_HALF
+from apero_dask.simulator.coupling import couple_neighbours
 from apero_dask.simulator.expose import RawFrame
 from apero_dask.simulator.ramp import slope_variance, step_response
 from apero_dask.simulator.spec import FrameSpec
@@ -94,6 +96,23 @@ def wanted_pixels(classes: np.ndarray, response: np.ndarray) -> tuple[np.ndarray
     """Pixels that must be found (hot, or response below one half) and all defects."""
     wanted = (response < 0.5) | (classes & HOT > 0)
     return wanted, wanted | (classes & (DEAD | BLOB | TELEGRAPH) > 0)
+
+
+def stable_dark(dark: np.ndarray, coupled: float, i: Instrument) -> np.ndarray:
+    """What a reference dark should hold of a painted dark: what stands above the neighbours, ADU/s.
+
+    Parameters
+    ----------
+    dark : floating[row, column]
+        e-/s.
+    coupled
+        Part of the charge that is read in each neighbour, as it is in every frame.
+    """
+    truth = couple_neighbours(dark, coupled) / i.gain
+    # Along the dispersion; the rest goes with the light of a dark.
+    near = ndimage.median_filter(truth, footprint=np.array([[1, 1, 1, 1, 0, 1, 1, 1, 1]]).T)
+    wide = ndimage.median_filter(truth, (2 * WIDE_HALF + 1, 1))
+    return np.asarray(truth - np.where(near - wide > CLUSTER_LEVEL, wide, near))
 
 
 def clipped_rms(z: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +27,14 @@ from scipy import ndimage
 
 from apero_dask.instruments import instrument
 from apero_dask.io.fits import FitsFile
-from apero_dask.recipes.detector_maker import make_detector_file
-from apero_dask.recipes.imagecal import CLUSTER_LEVEL
-from apero_dask.simulator.config import SimulatorConfig, read_config
-from apero_dask.simulator.coupling import couple_neighbours
+from apero_dask.simulator.config import read_config
 from apero_dask.simulator.detector import DetectorConfig, StaticDetector
-from apero_dask.simulator.expose import RawFrame, expose
-from apero_dask.simulator.observatory import camera_of
+from apero_dask.simulator.expose import RawFrame
 from apero_dask.simulator.ramp import slope_variance, step_response
-from apero_dask.simulator.rawfile import frame_bytes
 from apero_dask.simulator.runner import campaign_of, record_frame
 from apero_dask.simulator.spec import FrameSpec
-from apero_dask.simulator.tables import load_instrument
+from tests.accuracy.added_frames import add_frames, make_static_file
+from tests.accuracy.detector import stable_dark
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -49,10 +45,6 @@ MEMORY_GB = 10.0
 SIMULATE = ("simulate", "--campaign", "demo", "--instrument", "SPIROU", "--nights", "1", "--frames", "1")
 TOOLS = "import sys; from apero_dask.cli.tools import main; sys.exit(main())"
 HOT, DEAD, BLOB, TELEGRAPH = 1, 4, 8, 16
-MORE_DARKS = 6
-EVEN_FRAMES = 2
-EVEN_RATE = 1000.0
-"""e-/s under even light: half of full well in the short exposure of a flat."""
 
 
 @dataclass(frozen=True)
@@ -129,41 +121,6 @@ def reduce(root: Path) -> dict[str, object]:
     }
 
 
-def more_frames(
-    root: Path, config: SimulatorConfig, specs: list[FrameSpec]
-) -> tuple[list[FrameSpec], list[Path]]:
-    """Write the further darks into the night and the even flats beside the archive, unless they are there."""
-    dark = next(spec for spec in specs if spec.dprtype == "DARK_DARK_INT")
-    flat = next(spec for spec in specs if spec.dprtype == "FLAT_FLAT")
-    last = max(spec.index for spec in specs)
-    later = [dark.exptime_s * 1.1 * (k + 1) / 86400.0 for k in range(MORE_DARKS)]
-    darks = [
-        replace(
-            dark, identifier=f"{2330001 + k}d", index=last + 1 + k,
-            mjd_start=dark.mjd_start + after, mjd_end=dark.mjd_end + after,
-        )
-        for k, after in enumerate(later)
-    ]  # fmt: skip
-    for spec in darks:
-        path = root / "raw" / spec.obs_dir / f"{spec.identifier}.fits"
-        if not path.exists():
-            path.write_bytes(
-                b"".join(frame_bytes(spec, camera_of(config), record_frame(config, spec)[1].planes))
-            )
-    geometry, _ = load_instrument(FULL.name, config.geometry)
-    even = []
-    (root / "even").mkdir(exist_ok=True)
-    for k in range(EVEN_FRAMES):
-        spec = replace(flat, identifier=f"{2340001 + k}f", index=last + 1 + MORE_DARKS + k)
-        path = root / "even" / f"{spec.identifier}.fits"
-        if not path.exists():
-            rate = np.full(geometry.full_shape, EVEN_RATE)
-            planes = expose(config.detector, geometry, config.seed, spec, rate).planes
-            path.write_bytes(b"".join(frame_bytes(spec, camera_of(config), planes)))
-        even.append(path)
-    return darks, even
-
-
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     """The reduced night; its detector file was made from darks other than the tested one."""
@@ -175,11 +132,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         shutil.rmtree(root / name, ignore_errors=True)
     config = read_config(root / "truth" / "configuration.toml")
     specs = list(campaign_of(config, velocities=False).frames)
-    further, even = more_frames(root, config, specs)
+    further, even = add_frames(root, config, specs)
     specs += further
+    make_static_file(root, FULL, specs, even)
     darks = [spec for spec in specs if spec.dprtype.startswith("DARK_DARK")]
-    paths = [root / "raw" / spec.obs_dir / f"{spec.identifier}.fits" for spec in darks]
-    make_detector_file(root / "assets", FULL, paths[1:], even)
     lit = next(spec for spec in specs if spec.dprtype == "HCONE_HCONE")
     figures = reduce(root)
     frames = {spec.identifier: record_frame(config, spec)[1] for spec in (darks[0], lit)}
@@ -277,12 +233,7 @@ def test_reference_dark(night: Night) -> None:
     dark = np.rot90(night.product("dark_master").image(1), 1)
     _, variance, _ = night.preprocessed(spec)
     static = night.static
-    # Part of the charge is read in the four neighbours, as it is in every frame.
-    truth = couple_neighbours(static.dark, DetectorConfig().ipc_fraction) / FULL.gain
-    # The reference holds what stands above the neighbours along the dispersion; the rest goes with the light.
-    near = ndimage.median_filter(truth, footprint=np.array([[1, 1, 1, 1, 0, 1, 1, 1, 1]]).T)
-    wide = ndimage.median_filter(truth, (65, 1))
-    truth = truth - np.where(near - wide > CLUSTER_LEVEL, wide, near)
+    truth = stable_dark(static.dark, DetectorConfig().ipc_fraction, FULL)
     selected = (static.classes & HOT > 0) & (static.classes & TELEGRAPH == 0)
     selected &= night.frames[spec.identifier].count == spec.nreads
     error = (dark - truth)[selected] / np.sqrt(variance[selected])
