@@ -28,6 +28,7 @@ from apero_dask.core.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from apero_dask.io.fits import FitsFile, Unit
     from apero_dask.recipes.context import RecipeContext
 
 FOLDER = "tellurics"
@@ -253,18 +254,7 @@ def _from_table(path: Path, first: float, count: int, needed: tuple[float, float
             f"{path}: columns {', '.join(table)}; expected wavelength, trans_{WATER} and at least one of "
             f"{', '.join(f'trans_{gas}' for gas in DRY)}."
         )
-    names = {str(v).strip().lower(): k[5:] for k, v in unit.values.items() if k.startswith("TTYPE")}
-    said = str(unit.values.get(f"TUNIT{names['wavelength']}", "")).strip().lower()
-    if said not in _UNITS:
-        raise DataError(f"{path}: unit {said!r} of wavelength, expected nm, Angstrom or um.")
-    wave = np.asarray(table["wavelength"], np.float64) * _UNITS[said]
-    if wave.size < 2 or not np.isfinite(wave).all() or not (np.diff(wave) > 0).all():
-        raise DataError(f"{path}: wavelengths must be finite and rise from row to row; sort the table.")
-    medium = str(unit.values.get("MEDIUM", file.values.get("MEDIUM", ""))).strip().lower()
-    if medium not in ("", "vacuum", "air"):
-        raise DataError(f"{path}: MEDIUM = {medium!r}, expected vacuum or air.")
-    if medium == "air":
-        wave = vacuum(wave)
+    wave = table_wavelengths(file, unit, table["wavelength"])
     if wave[0] > needed[0] or wave[-1] < needed[1]:
         raise DataError(
             f"{path}: wavelengths {wave[0]:.2f} to {wave[-1]:.2f} nm, the instrument needs "
@@ -288,6 +278,43 @@ def _from_table(path: Path, first: float, count: int, needed: tuple[float, float
         depth = -np.log(np.clip(trans, np.exp(-LARGEST_DEPTH), 1.0))
         found[gas] = np.interp(grid, wave, depth).astype(np.float32)
     return found
+
+
+def table_wavelengths(file: FitsFile, unit: Unit, column: np.ndarray) -> np.ndarray:
+    """Column ``wavelength`` of a table as vacuum nm, float64[point].
+
+    Its unit is nm if the column says none, its medium vacuum if no keyword MEDIUM says ``air``.
+
+    Raises
+    ------
+    DataError
+        Wavelengths do not rise, or their unit or medium is unknown.
+    """
+    import numpy as np
+
+    path = file.path
+    names = {str(v).strip().lower(): k[5:] for k, v in unit.values.items() if k.startswith("TTYPE")}
+    said = str(unit.values.get(f"TUNIT{names['wavelength']}", "")).strip().lower()
+    if said not in _UNITS:
+        raise DataError(f"{path}: unit {said!r} of wavelength, expected nm, Angstrom or um.")
+    wave = np.asarray(column, np.float64) * _UNITS[said]
+    if wave.size < 2 or not np.isfinite(wave).all() or not (np.diff(wave) > 0).all():
+        raise DataError(f"{path}: wavelengths must be finite and rise from row to row; sort the table.")
+    return in_vacuum(file, unit, wave)
+
+
+def in_vacuum(file: FitsFile, unit: Unit, wave: np.ndarray) -> np.ndarray:
+    """Wavelengths (nm) of a unit in vacuum: as they are unless its keyword MEDIUM says ``air``.
+
+    Raises
+    ------
+    DataError
+        MEDIUM says something else.
+    """
+    medium = str(unit.values.get("MEDIUM", file.values.get("MEDIUM", ""))).strip().lower()
+    if medium not in ("", "vacuum", "air"):
+        raise DataError(f"{file.path}: MEDIUM = {medium!r}, expected vacuum or air.")
+    return vacuum(wave) if medium == "air" else wave
 
 
 def _said_medium(comment: str, name: str) -> str:

@@ -4,11 +4,12 @@ The first of these files below ``sky/`` in the assets is used, else the built-in
 (``apero_dask/tables/sky_lines.csv``, simulated OH doublets):
 
 ``sky_components.fits``
-    The first binary table holds ``wavelength`` (vacuum nm, rising) and ``comp_1``, ``comp_2``, ...: spectra
-    of the sky at the resolution of the instrument, blaze divided out, any unit.
+    The first binary table holds ``wavelength`` (rising; nm, or the unit of the column: nm, Angstrom, um; in
+    vacuum unless the keyword MEDIUM says ``air``) and ``comp_1``, ``comp_2``, ...: spectra of the sky at the
+    resolution of the instrument, blaze divided out, any unit.
 ``sky_PCs.fits``
-    As other reductions of this instrument have it: image [pixel, 1 + K], column 0 the vacuum wavelength of
-    every pixel of every order one after the other, then K components, with the blaze.
+    As other reductions of this instrument have it: image [pixel, 1 + K], column 0 the wavelength (nm, MEDIUM
+    as above) of every pixel of every order one after the other, then K components, with the blaze.
 ``sky_lines.csv``
     ``wave_vac_nm,flux,band``; lines of one band brighten and fade together and make one component.
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.recipes.sky_components import SkyComponents, components_of_image, components_of_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,18 +56,6 @@ class SkyLines:
     flux: np.ndarray
     band: np.ndarray
     """Text."""
-
-
-@dataclass(frozen=True, slots=True)
-class SkyComponents:
-    """Spectra of the sky."""
-
-    names: tuple[str, ...]
-    wave: np.ndarray
-    """Vacuum nm, float64[point] or float64[order, x]."""
-    flux: np.ndarray
-    """float64[component, ...]."""
-    with_blaze: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +113,7 @@ def read_sky(path: Path | None, shape: tuple[int, int]) -> SkyLines | SkyCompone
         return _lines(text, "built-in")
     if path.name == LINES:
         return _lines(path.read_text(encoding="utf-8"), str(path))
-    return _table(path) if path.name == COMPONENTS else _image(path, shape)
+    return components_of_table(path) if path.name == COMPONENTS else components_of_image(path, shape)
 
 
 def _lines(text: str, name: str) -> SkyLines:
@@ -152,51 +142,6 @@ def _lines(text: str, name: str) -> SkyLines:
     return SkyLines(values[order, 0], values[order, 1], np.array([row["band"] for row in rows])[order])
 
 
-def _table(path: Path) -> SkyComponents:
-    import numpy as np
-
-    from apero_dask.io.fits import FitsFile
-
-    file = FitsFile(path)
-    unit = next((u for u in file.units if u.is_table), None)
-    if unit is None:
-        raise DataError(f"{path}: no binary table, expected one with wavelength and comp_1, comp_2, ...")
-    table = {name.lower(): np.asarray(v, np.float64) for name, v in file.table(unit.number).items()}
-    names = tuple(name for name in table if name.startswith("comp_"))
-    if "wavelength" not in table or not names:
-        raise DataError(f"{path}: columns {', '.join(table)}; expected wavelength, comp_1, comp_2, ...")
-    wave = table["wavelength"]
-    if wave.size < 2 or not np.isfinite(wave).all() or not (np.diff(wave) > 0).all():
-        raise DataError(f"{path}: wavelengths must be finite and rise from row to row; sort the table.")
-    return SkyComponents(names, wave, np.stack([table[name] for name in names]), False)
-
-
-def _image(path: Path, shape: tuple[int, int]) -> SkyComponents:
-    import numpy as np
-
-    from apero_dask.io.fits import FitsFile
-
-    file = FitsFile(path)
-    unit = next((u for u in file.units if u.shape and not u.is_table), None)
-    found = unit.shape if unit is not None else ()
-    pixels = shape[0] * shape[1]
-    if unit is None or len(found) != 2 or found[0] != pixels or found[1] < 2:
-        raise DataError(
-            f"{path}: image of shape {found}, expected ({pixels}, 1 + components): {shape[0]} orders of "
-            f"{shape[1]} columns of this instrument."
-        )
-    data = file.image(unit.number, np.float64)
-    wave = data[:, 0].reshape(shape)
-    if not (np.diff(wave, axis=1) > 0).all():
-        raise DataError(f"{path}: column 0 must hold the wavelength of every pixel, rising along an order.")
-    return SkyComponents(
-        tuple(f"comp_{k}" for k in range(1, found[1])),
-        wave,
-        np.ascontiguousarray(data[:, 1:].T).reshape(-1, *shape),
-        True,
-    )
-
-
 def sky_planes(
     sky: SkyLines | SkyComponents,
     wave: np.ndarray,
@@ -214,19 +159,18 @@ def sky_planes(
         Line spread, FWHM in km/s.
     blaze : float64[order, x]
         About 1 at the maximum; NaN counts as 0.
+
+    Raises
+    ------
+    DataError
+        Components of a file lie elsewhere than the spectrum.
     """
     import numpy as np
 
     shape = wave.shape
     lit = np.nan_to_num(blaze)
     if isinstance(sky, SkyComponents):
-        planes = np.zeros((len(sky.names), *shape))
-        for k in range(len(sky.names)):
-            for o in range(shape[0]):
-                at, values = (sky.wave[o], sky.flux[k, o]) if sky.wave.ndim == 2 else (sky.wave, sky.flux[k])
-                good = np.isfinite(values)
-                if good.any():
-                    planes[k, o] = np.interp(wave[o], at[good], values[good], left=0.0, right=0.0)
+        planes = sky.planes(wave)
         return sky.names, planes if sky.with_blaze else planes * lit
     names = tuple(sorted(set(sky.band.tolist())))
     planes = np.zeros((len(names), *shape))
