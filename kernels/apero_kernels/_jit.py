@@ -30,6 +30,7 @@ from numba.core.caching import (
     FunctionCache,
     UserProvidedCacheLocator,
 )
+from numba.core.runtime import rtsys
 
 CACHE_VARIABLE = "APERO_KERNEL_CACHE"
 _SCRATCH_VARIABLES = ("SLURM_TMPDIR", "PBS_JOBFS")  # private scratch of a batch job, first one set wins
@@ -136,6 +137,13 @@ class _KernelCache(FunctionCache):
     """
 
     _impl_class = _KernelCacheImpl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        # numba first registers all it knows to compile (half a second in every process).  Machine code that
+        # is there needs its memory management alone; whatever is compiled after a miss registers the rest.
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with _locked(cache_folder() / "write.lock"):

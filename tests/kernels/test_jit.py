@@ -118,6 +118,44 @@ def test_sixteen_processes_on_a_cold_cache(tmp_path):
         assert hits == "1", "the second start compiled again"
 
 
+def test_second_start_loads_machine_code_without_the_compiler(tmp_path):
+    """What numba registers to compile stays out; arrays, tuples and lists of kernels work all the same."""
+    (tmp_path / "several.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            from apero_kernels._jit import kernel
+
+            @kernel
+            def halves(values):
+                out = np.empty(values.shape[0] // 2)
+                for i in range(out.shape[0]):
+                    out[i] = values[2 * i] + values[2 * i + 1]
+                return out, values[1:], (values.shape[0], 0.5, True)
+
+            @kernel
+            def later(values):
+                return np.sort(values)[::-1].sum() + np.dot(values, values)
+            """
+        )
+    )
+    code = """
+        import sys
+        import numpy as np, several
+        sums, rest, others = several.halves(np.arange(6.0))
+        print(sums.tolist(), rest.tolist(), others, sum(several.halves.stats.cache_hits.values()), end=" ")
+        print("numba.np.linalg" in sys.modules, end=" ")
+        if {compiles}:
+            print(several.later(np.arange(4.0)), end="")
+    """
+    environment = {"APERO_KERNEL_CACHE": str(tmp_path / "cache"), "EXTRA_PATH": str(tmp_path)}
+    found = "[1.0, 5.0, 9.0] [1.0, 2.0, 3.0, 4.0, 5.0] (6, 0.5, True)"
+    assert finish(run(code.format(compiles=False), **environment)).strip() == f"{found} 0 True"
+    assert finish(run(code.format(compiles=False), **environment)).strip() == f"{found} 1 False"
+    # A kernel that is not in the cache is still compiled in a process that has only loaded before.
+    assert finish(run(code.format(compiles=True), **environment)).strip() == f"{found} 1 False 20.0"
+
+
 def test_results_are_those_of_the_interpreted_source():
     """Without compilation the same source gives the same numbers, to the last bit."""
     code = """
