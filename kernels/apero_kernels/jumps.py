@@ -20,9 +20,10 @@ from apero_kernels._jit import kernel
 from apero_kernels.contracts import check_float, check_integer, check_reads
 
 JUMP = 16  # bit of the mask of a preprocessed frame
-_EXTEND = 64  # used on the way only
+_EXTEND, _AGAIN = 64, 32  # used on the way only
 _PROFILE = 0.6  # of the level along the slit: slices of the image and responses differ by less
 _TURNS = 4
+_CHUNK = 64  # pixels looked at together
 _REACH = 4  # pixels on each side along an axis whose median is the smooth level
 
 
@@ -75,6 +76,17 @@ def _bound(around, level, contrast, noise):
 
 
 @kernel
+def _sort(values, n):
+    for k in range(1, n):
+        value = values[k]
+        j = k
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
+@kernel
 def _light(slope, dark, unstable, border, y, x, contrast, noise, around, line):
     """Most light that the surroundings allow: each of three smooth levels is a bound."""
     k = 0
@@ -96,7 +108,7 @@ def _light(slope, dark, unstable, border, y, x, contrast, noise, around, line):
                     n += 1
         if n < 2:
             continue
-        line[:n].sort()
+        _sort(line, n)
         level = 0.5 * (line[(n - 1) // 2] + line[n // 2])
         # Where the light itself changes inside the window, half the width of its middle half is allowed for.
         change = 0.5 * max(line[n - 1 - n // 4] - line[n // 4] - 2.0 * noise, 0.0)
@@ -116,82 +128,148 @@ def _touches(mask, bits, y, x):
 
 
 @kernel
-def _mark(
-    slope, dark, dark_variance, unstable, reads, constant, linear, border, contrast, response, seed, extend,
-    beside, mask,
+def _stands_out(
+    slope, dark, dark_variance, unstable, base, factor, border, contrast, response, seed, extend, y, x,
+    around, line,
 ):  # fmt: skip
-    longest = constant.shape[0] - 1
-    base = constant[longest]
-    factor = linear[longest]
-    around = np.empty(8)
-    line = np.empty(2 * _REACH + 1)
-    # Pixels next to the border have one neighbour less on an axis: light could hide there.
-    for y in range(border + 1, slope.shape[0] - border - 1):
-        for x in range(border + 1, slope.shape[1] - border - 1):
-            value = np.float64(slope[y, x]) - np.float64(dark[y, x])
-            # Most pixels end here: NaN compares as false.
-            if not value * value > extend * extend * base or not value > 0:
-                continue
-            if unstable[y, x] or reads[y, x] != longest or (beside and not _touches(mask, beside, y, x)):
-                continue
-            known = base + factor * max(np.float64(dark[y, x]), 0.0) + np.float64(dark_variance[y, x])
-            b = np.float64(slope[y - 1, x]) - np.float64(dark[y - 1, x])
-            h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
-            d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
-            f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
-            # A neighbour whose dark jumps proves no light, but may hold it: here it counts as bright.
-            # No bound is below the brighter neighbours, and no noise below that of their light.
-            near = max(min(_brighter(b, h), _brighter(d, f)), 0.0)
-            least = known + factor * near + (response * near) ** 2
-            if value - near <= 0 or (value - near) ** 2 <= extend * extend * least:
-                continue
-            light = _light(slope, dark, unstable, border, y, x, contrast, np.sqrt(known), around, line)
-            light = max(light, near)
-            sigma = np.sqrt(known + factor * light + (response * light) ** 2)
-            if value - light > extend * sigma:
-                mask[y, x] |= _EXTEND
-                if value - light > seed * sigma:
-                    mask[y, x] |= JUMP
+    """0 = what the light around allows, 1 = beyond the limit for neighbours of a hit, 2 = for any pixel."""
+    value = np.float64(slope[y, x]) - np.float64(dark[y, x])
+    known = base + factor * max(np.float64(dark[y, x]), 0.0) + np.float64(dark_variance[y, x])
+    b = np.float64(slope[y - 1, x]) - np.float64(dark[y - 1, x])
+    h = np.float64(slope[y + 1, x]) - np.float64(dark[y + 1, x])
+    d = np.float64(slope[y, x - 1]) - np.float64(dark[y, x - 1])
+    f = np.float64(slope[y, x + 1]) - np.float64(dark[y, x + 1])
+    # A neighbour whose dark jumps proves no light, but may hold it: here it counts as bright.
+    # No bound is below the brighter neighbours, and no noise below that of their light.
+    near = max(min(_brighter(b, h), _brighter(d, f)), 0.0)
+    least = known + factor * near + (response * near) ** 2
+    if value - near <= 0 or (value - near) ** 2 <= extend * extend * least:
+        return 0
+    light = _light(slope, dark, unstable, border, y, x, contrast, np.sqrt(known), around, line)
+    light = max(light, near)
+    sigma = np.sqrt(known + factor * light + (response * light) ** 2)
+    if value - light > extend * sigma:
+        return 2 if value - light > seed * sigma else 1
+    return 0
 
 
 @kernel
-def _spread(mask, seeds, slope, stack):
+def _mark(
+    slope, dark, dark_variance, unstable, reads, constant, linear, border, contrast, response, seed, extend,
+    again, others, mask,
+):  # fmt: skip
+    """Mark what stands out, and return how many pixels do.
+
+    With `again`, look only at pixels of that bit that touch one of the bits `others`.
+    """
+    longest = constant.shape[0] - 1
+    base = constant[longest]
+    factor = linear[longest]
+    floor = extend * extend * base
+    hint = 0.999 * np.sqrt(floor)
+    around = np.empty(8)
+    line = np.empty(2 * _REACH + 1)
+    rows, columns = slope.shape
+    marked = 0
+    # Pixels next to the border have one neighbour less on an axis: light could hide there.
+    end = columns - border - 1
+    for y in range(border + 1, rows - border - 1):
+        for x0 in range(border + 1, end, _CHUNK):
+            x1 = min(x0 + _CHUNK, end)
+            # Most pixels end here, many at a time; sums without branches run in vector registers.
+            some = 0
+            if again:
+                for x in range(x0, x1):
+                    some += np.int64(mask[y, x] & again)
+            else:
+                for x in range(x0, x1):
+                    some += np.int64(np.float64(slope[y, x]) - np.float64(dark[y, x]) > hint)
+            if some == 0:
+                continue
+            for x in range(x0, x1):
+                if again and not mask[y, x] & again:
+                    continue
+                value = np.float64(slope[y, x]) - np.float64(dark[y, x])
+                if not value * value > floor or not value > 0:  # NaN compares as false
+                    continue
+                if unstable[y, x] or reads[y, x] != longest or (again and not _touches(mask, others, y, x)):
+                    continue
+                found = _stands_out(
+                    slope, dark, dark_variance, unstable, base, factor, border, contrast, response, seed,
+                    extend, y, x, around, line,
+                )  # fmt: skip
+                if found:
+                    marked += 1
+                    mask[y, x] |= np.uint8(_EXTEND | JUMP) if found == 2 else np.uint8(_EXTEND)
+    return marked
+
+
+@kernel
+def _collect(mask, bit, places):
+    """Write the places of all pixels with a bit."""
     rows, columns = mask.shape
+    n = 0
+    for y in range(rows):
+        for x0 in range(0, columns, _CHUNK):
+            x1 = min(x0 + _CHUNK, columns)
+            some = 0
+            for x in range(x0, x1):
+                some += np.int64(mask[y, x] & bit)
+            if some:
+                for x in range(x0, x1):
+                    if mask[y, x] & bit:
+                        places[n] = y * columns + x
+                        n += 1
+
+
+@kernel
+def _join(mask, places, seeds, slope, stack):
+    """Flag the marked pixels that touch a seed, or each other up to one; return how many."""
+    columns = mask.shape[1]
     extend = np.uint8(_EXTEND)
-    top = -1
-    for y in range(rows):
-        for x in range(columns):
-            if mask[y, x] & seeds:
-                top += 1
-                stack[top] = y * columns + x
-                while top >= 0:
-                    y0 = stack[top] // columns
-                    x0 = stack[top] % columns
-                    top -= 1
-                    for j in range(max(y0 - 1, 0), min(y0 + 2, rows)):
-                        for i in range(max(x0 - 1, 0), min(x0 + 2, columns)):
-                            if mask[j, i] & extend:
-                                mask[j, i] = (mask[j, i] & ~extend) | np.uint8(JUMP)
-                                top += 1
-                                stack[top] = j * columns + i
+    for p in range(places.shape[0]):
+        y0 = places[p] // columns
+        x0 = places[p] % columns
+        if not mask[y0, x0] & extend or not _touches(mask, seeds, y0, x0):
+            continue
+        mask[y0, x0] = (mask[y0, x0] & ~extend) | np.uint8(JUMP)
+        top = 0
+        stack[0] = places[p]
+        while top >= 0:
+            y0 = stack[top] // columns
+            x0 = stack[top] % columns
+            top -= 1
+            # Marked pixels are two pixels or more from every edge.
+            for j in range(y0 - 1, y0 + 2):
+                for i in range(x0 - 1, x0 + 2):
+                    if mask[j, i] & extend:
+                        mask[j, i] = (mask[j, i] & ~extend) | np.uint8(JUMP)
+                        top += 1
+                        stack[top] = j * columns + i
     found = 0
-    for y in range(rows):
-        for x in range(columns):
-            if mask[y, x] & np.uint8(_EXTEND | JUMP):
-                mask[y, x] &= ~extend
-                if mask[y, x] & np.uint8(JUMP):
-                    slope[y, x] = np.nan
-                    found += 1
+    for p in range(places.shape[0]):
+        y0 = places[p] // columns
+        x0 = places[p] % columns
+        if mask[y0, x0] & extend:
+            mask[y0, x0] = (mask[y0, x0] & ~extend) | np.uint8(_AGAIN)
+        else:
+            slope[y0, x0] = np.nan
+            found += 1
+            _surround(mask, y0, x0)
     return found
 
 
 @kernel
-def _count(mask, bit):
-    n = 0
-    for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            n += (mask[y, x] & bit) != 0
-    return n
+def _surround(mask, y, x):
+    """Mark all pixels whose light was judged by this one."""
+    again = np.uint8(_AGAIN)
+    for j in range(max(y - _REACH, 0), min(y + _REACH + 1, mask.shape[0])):
+        mask[j, x] |= again
+    for i in range(max(x - _REACH, 0), min(x + _REACH + 1, mask.shape[1])):
+        mask[y, i] |= again
+    for j in range(y - 1, y + 2):
+        for i in range(x - 1, x + 2):
+            mask[j, i] |= again
 
 
 def flag_jumps(
@@ -257,21 +335,24 @@ def flag_jumps(
     check_integer("mask", mask, 2, np.uint8, slope.shape)
     if border < 1:
         raise ValueError(f"border: {border}, expected at least one row and column without test")
-    mask &= np.uint8(~(_EXTEND | JUMP) & 255)
+    mask &= np.uint8(~(_EXTEND | _AGAIN | JUMP) & 255)
     started = np.uint8(JUMP | (others & 15))
-    # A pixel found is no light: without it, its neighbours in the same track stand out as well.
+    # A pixel found is no light: without it, its neighbours in the same track stand out as well.  All others
+    # would be judged as before.
     found = 0
     for turn in range(_TURNS):
-        beside = started if turn else np.uint8(0)
-        _mark(
+        again = np.uint8(_AGAIN if turn else 0)
+        marked = _mark(
             slope, dark, dark_variance, unstable, reads, constant, linear, int(border), float(contrast),
-            float(response), float(seed), float(extend), beside, mask,
+            float(response), float(seed), float(extend), again, started, mask,
         )  # fmt: skip
-        # A pixel enters the stack once as a seed, and once as a neighbour.
-        room = _count(mask, np.uint8(_EXTEND)) + 1
-        if room == 1:
+        if marked == 0:
             break
-        before, found = found, _spread(mask, started, slope, np.empty(room, np.int64))
-        if found == before:
+        places = np.empty(marked, np.int64)
+        _collect(mask, np.uint8(_EXTEND), places)
+        joined = _join(mask, places, started, slope, np.empty(marked, np.int64))
+        if joined == 0:
             break
+        found += joined
+    mask &= np.uint8(~_AGAIN & 255)
     return int(found)
