@@ -26,6 +26,7 @@ _EXTEND_VARIANCE, _EXTEND_INTERCEPT = 64, 128  # bits used on the way only
 _PER_OCTAVE = 2  # brightness bins of the calibration, per factor two of the expected variance
 _BINS = 48  # 24 octaves above the read noise: brighter than saturation
 _FEWEST = 100  # pixels that a bin must hold to count
+_CHUNK = 32  # pixels looked at together
 _SAMPLE_ROWS = 64  # rows looked at for the calibration
 
 
@@ -67,10 +68,35 @@ def _bin(expected):
 
 
 @kernel
+def _step(ratio):
+    """Eighths of an octave, counted from 1, from the bits of a number of 1 or more."""
+    return (np.float64(ratio).view(np.int64) >> 49) - (1023 << 3)
+
+
+@kernel
+def _lower_bounds(limit, out):
+    """Write the least limit over each eighth of an octave, with room for rounding."""
+    for k in range(out.shape[0]):
+        first = _bin(2.0 ** (k // 8) * (1.0 + (k % 8) / 8.0))
+        last = _bin(2.0 ** (k // 8) * (1.0 + (k % 8 + 1) / 8.0))
+        # Linear between bins: an extreme lies at an end or at a bin between.
+        least = np.inf
+        for place in (first, last, np.ceil(first), np.floor(last)):
+            if first <= place <= last:
+                b = min(int(place), _BINS - 2)
+                least = min(least, limit[b] + (place - b) * (limit[b + 1] - limit[b]))
+        out[k] = 0.999 * least
+
+
+@kernel
 def _test_variance(slope, error, reads, constant, linear, columns, seed_limit, extend_limit, mask):
     hits = 0
     longest = constant.shape[0] - 1
-    easiest = extend_limit.min()
+    full_constant = constant[longest]
+    bounds = np.empty(8 * (_BINS // _PER_OCTAVE))
+    _lower_bounds(extend_limit, bounds)
+    scale = 1.0 / full_constant
+    last = bounds.shape[0] - 1
     for y in range(slope.shape[0]):
         for x in range(slope.shape[1]):
             k = int(reads[y, x])
@@ -79,16 +105,19 @@ def _test_variance(slope, error, reads, constant, linear, columns, seed_limit, e
             flux = np.float64(slope[y, x])
             e = np.float64(error[y, x])
             variance = constant[k] + linear[k] * max(flux, 0.0)
-            ratio = e * e / (variance * columns[x])
-            if ratio > easiest:
-                place = _bin(variance / constant[longest])
-                b = int(place)
-                share = place - b
-                if ratio > extend_limit[b] + share * (extend_limit[b + 1] - extend_limit[b]):
-                    mask[y, x] |= _EXTEND_VARIANCE
-                    hits += 1
-                    if ratio > seed_limit[b] + share * (seed_limit[b + 1] - seed_limit[b]):
-                        mask[y, x] |= VARIANCE
+            # Nearly all pixels end here, before anything that takes time.
+            expected = variance * columns[x]
+            if not e * e > bounds[np.uint64(min(max(_step(variance * scale), 0), last))] * expected:
+                continue
+            ratio = e * e / expected
+            place = _bin(variance / full_constant)
+            b = int(place)
+            share = place - b
+            if ratio > extend_limit[b] + share * (extend_limit[b + 1] - extend_limit[b]):
+                mask[y, x] |= _EXTEND_VARIANCE
+                hits += 1
+                if ratio > seed_limit[b] + share * (seed_limit[b + 1] - seed_limit[b]):
+                    mask[y, x] |= VARIANCE
     return hits
 
 
@@ -141,6 +170,14 @@ def _fill(mask, y0, x0, extend, seed, stack):
 
 
 @kernel
+def _any(line, first, end):
+    some = 0
+    for x in range(first, end):
+        some += np.int64(line[x] != 0)
+    return some > 0
+
+
+@kernel
 def _grow(mask, stack):
     # Each seed starts a fill once: its extension bit is cleared when it is visited.
     variance = np.uint8(VARIANCE)
@@ -148,12 +185,14 @@ def _grow(mask, stack):
     extend_variance = np.uint8(_EXTEND_VARIANCE)
     extend_intercept = np.uint8(_EXTEND_INTERCEPT)
     for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            if mask[y, x]:
-                if mask[y, x] & variance and mask[y, x] & extend_variance:
-                    _fill(mask, y, x, extend_variance, variance, stack)
-                if mask[y, x] & intercept and mask[y, x] & extend_intercept:
-                    _fill(mask, y, x, extend_intercept, intercept, stack)
+        for x0 in range(0, mask.shape[1], _CHUNK):
+            x1 = min(x0 + _CHUNK, mask.shape[1])
+            if _any(mask[y], x0, x1):
+                for x in range(x0, x1):
+                    if mask[y, x] & variance and mask[y, x] & extend_variance:
+                        _fill(mask, y, x, extend_variance, variance, stack)
+                    if mask[y, x] & intercept and mask[y, x] & extend_intercept:
+                        _fill(mask, y, x, extend_intercept, intercept, stack)
 
 
 @kernel
@@ -163,15 +202,17 @@ def _finish(mask, slope):
     by_variance = 0
     both = 0
     for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            if mask[y, x]:
-                bits = mask[y, x] & keep
-                mask[y, x] = bits
-                if bits & (VARIANCE | INTERCEPT):
-                    by_intercept += (bits & INTERCEPT) != 0
-                    by_variance += (bits & VARIANCE) != 0
-                    both += (bits & (VARIANCE | INTERCEPT)) == (VARIANCE | INTERCEPT)
-                    slope[y, x] = np.nan
+        for x0 in range(0, mask.shape[1], _CHUNK):
+            x1 = min(x0 + _CHUNK, mask.shape[1])
+            if _any(mask[y], x0, x1):
+                for x in range(x0, x1):
+                    bits = mask[y, x] & keep
+                    mask[y, x] = bits
+                    if bits & (VARIANCE | INTERCEPT):
+                        by_intercept += (bits & INTERCEPT) != 0
+                        by_variance += (bits & VARIANCE) != 0
+                        both += (bits & (VARIANCE | INTERCEPT)) == (VARIANCE | INTERCEPT)
+                        slope[y, x] = np.nan
     return by_intercept, by_variance, both
 
 

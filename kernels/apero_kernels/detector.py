@@ -29,12 +29,18 @@ def _rotate(raw, out):
         height = min(_TILE, columns - y0)
         for x0 in range(0, rows, _TILE):
             width = min(_TILE, rows - x0)
-            for x in range(width):
+            if height < _TILE or width < _TILE:
+                for y in range(y0, y0 + height):
+                    for x in range(x0, x0 + width):
+                        out[y, x] = raw[rows - 1 - x, y]
+                continue
+            # Loops of known length, as fast as moves of whole registers allow.
+            for x in range(_TILE):
                 source = rows - 1 - (x0 + x)
-                for y in range(height):
+                for y in range(_TILE):
                     tile[x, y] = raw[source, y0 + y]
-            for y in range(height):
-                for x in range(width):
+            for y in range(_TILE):
+                for x in range(_TILE):
                     out[y0 + y, x0 + x] = tile[x, y]
 
 
