@@ -24,6 +24,7 @@ from apero_dask.io.primary import BLOCK, CARD, LONGEST_HEADER, Value, parse_card
 _IMAGE_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _COLUMN_TYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "A": "S"}
 _TFORM = re.compile(r"(\d*)([A-Z])")
+_PIECE = 1 << 18  # bytes read and turned at once
 _COPY_AGAIN = "copy or make the file again"
 
 
@@ -232,8 +233,6 @@ class FitsFile:
         kind = np.dtype(_IMAGE_TYPES[int(unit.values["BITPIX"])])
         count = int(np.prod(shape, dtype=np.int64))
         data = self._read(unit, offset, kind, count).reshape(shape)
-        if not kind.isnative:
-            data = data.byteswap(inplace=True).view(kind.newbyteorder("="))
         scale, zero = float(unit.values.get("BSCALE", 1.0)), float(unit.values.get("BZERO", 0.0))
         blank = unit.values.get("BLANK")
         if kind.kind != "f" and ((scale, zero) != (1.0, 0.0) or blank is not None):
@@ -247,22 +246,27 @@ class FitsFile:
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
 
     def _read(self, unit: Unit, offset: int, kind: np.dtype, count: int) -> np.ndarray:
-        """Values as stored, in memory of their own."""
+        """Values in native byte order, in memory of their own."""
+        native = kind.newbyteorder("=")
         if self._packed:
-            start = unit.start + offset
-            return np.frombuffer(self._unpacked, kind, count, start).copy()
+            return np.frombuffer(self._unpacked, kind, count, unit.start + offset).astype(native)
         with self.path.open("rb", buffering=0) as stream:
             stream.seek(unit.start + offset)
-            data = np.empty(count, kind)
-            view = memoryview(data).cast("B")
-            done = 0
-            while done < len(view):
-                got = stream.readinto(view[done:])
-                if not got:
-                    raise self._error(
-                        f"ends inside extension {unit.name or unit.number} while being read", _COPY_AGAIN
-                    )
-                done += got
+            data = np.empty(count, native)
+            # A piece at a time: its bytes are turned while they are in the cache.
+            for first in range(0, count, _PIECE // kind.itemsize):
+                part = data[first : first + _PIECE // kind.itemsize]
+                view = memoryview(part).cast("B")
+                done = 0
+                while done < len(view):
+                    got = stream.readinto(view[done:])
+                    if not got:
+                        raise self._error(
+                            f"ends inside extension {unit.name or unit.number} while being read", _COPY_AGAIN
+                        )
+                    done += got
+                if not kind.isnative:
+                    part.byteswap(inplace=True)
         return data
 
     def _bytes(self, unit: Unit, offset: int, count: int) -> bytes:

@@ -143,13 +143,17 @@ def content_digest(path: Path, volatile: Collection[str] = ()) -> str:
 
     excluded = frozenset((*volatile, *_SUM_CARDS))
     content = hashlib.sha256()
-    with path.open("rb") as stream:
+    room = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as stream:
         for unit in FitsFile(path).units:
             for card in split_cards(unit.text):
                 if keyword_of(card) not in excluded:
                     content.update(card.encode("ascii"))
             stream.seek(unit.start)
-            content.update(stream.read(unit.size))
+            left = unit.size
+            while left and (got := stream.readinto(room[: min(left, _PIECE)])):
+                content.update(room[:got])
+                left -= got
     return content.hexdigest()
 
 
