@@ -10,12 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apero_dask.simulator.archive import Archive
-from apero_dask.simulator.campaign import CampaignConfig
 from apero_dask.simulator.cli import main as simulate
-from apero_dask.simulator.config import SimulatorConfig
-from apero_dask.simulator.runner import campaign_of, simulate_frame
-from apero_dask.simulator.truth import OutputConfig
 from tests.cluster.reductions import (
     REAL,
     ROOT,
@@ -151,45 +146,37 @@ def test_workers_inside_the_job_of_the_driver(
     assert len(list((root / "log").glob("*/jobs/worker-*.log"))) == 2
 
 
-PIXELS = f"""\
+ONE_NIGHT = f"""\
 MASTER_OBS_DIR = {bed.MASTER_NIGHT}
+TELLURIC_TARGETS = 59Peg, gamSct
+SCIENCE_TARGETS = Gl699
 CORES = 2
-RUN_DEFAULT = False
-RUN_PP = True
-RUN_DARKM = True
-RUN_BADM = True
-id1 = pp_seq
-id2 = master_seq
+id1 = limited_seq
 """
-TYPES = ("DARK_DARK_INT", "DARK_DARK_TEL", "FLAT_FLAT")
 
 
 @pytest.fixture(scope="module")
-def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Darks and flats of one night, with pixels; to be cloned."""
-    root = tmp_path_factory.mktemp("frames") / "data"
-    config = SimulatorConfig(
-        instrument="SPIROU_MINI",
-        campaign=CampaignConfig(name="demo", nights=1),
-        output=OutputConfig(truth=False),
-    )
-    archive = Archive(root)
-    kept = [spec for spec in campaign_of(config).frames if spec.dprtype in TYPES]
-    for spec in kept:
-        simulate_frame(config, archive, spec, "")
-    assert {spec.dprtype for spec in kept} == set(TYPES)
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """First night of the demonstration with one science frame, with pixels; to be cloned."""
+    root = tmp_path_factory.mktemp("night") / "data"
+    asked = ["--campaign", "demo", "--nights", "1", "--frames", "1", "--no-truth-images"]
+    assert simulate([*asked, "--out", str(root)]) == 0
     return root
 
 
 @pytest.mark.timeout(1800)
-def test_pixels_are_those_of_the_local_run(slurm: Slurm, frames: Path, tmp_path: Path) -> None:
-    """The recipes themselves, in two jobs at the same time."""
-    here = reduced_locally(bed.clone(frames, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, PIXELS)
-    root = bed.clone(frames, tmp_path / "jobs" / "data")
-    run = Submitted(slurm, root, "SPIROU_MINI", REAL, PIXELS)
+def test_pixels_are_those_of_the_local_run(slurm: Slurm, night: Path, tmp_path: Path) -> None:
+    """Raw frames to velocities, once here and once as jobs, one of which is cancelled at work."""
+    here = reduced_locally(bed.clone(night, tmp_path / "local" / "data"), "SPIROU_MINI", REAL, ONE_NIGHT)
+    root = bed.clone(night, tmp_path / "jobs" / "data")
+    run = Submitted(slurm, root, "SPIROU_MINI", REAL, ONE_NIGHT)
+    until(lambda: len(list((root / "log" / "markers").rglob("*.json"))) > 30, "work has begun", 900.0)
+    victim = run.workers()[0]
+    slurm.run("scancel", victim)
     assert run.end(900.0) == "0:0", run.said()
+    assert f"job {victim} of worker" in cluster_log(root) and "is lost" in cluster_log(root)
     found = bed.contents(root)
-    assert {path.rpartition("_pp")[2] for path in found} >= {".fits", "_dark_master.fits", "_badpixel.fits"}
+    assert any(path.endswith("_AB.fits") and "_ccf_" in path for path in found)
     assert found == bed.contents(here)
 
 
