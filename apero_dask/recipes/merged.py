@@ -26,7 +26,8 @@ TAPER_SIGMA = 20.0
 """px; weights fall to 0 towards what takes no part as a Gaussian does."""
 VALID = 0.9
 """Share of valid pixels around a grid point below which an order adds nothing there."""
-DEGREE = 5
+FEWEST = 5
+"""An order with no more usable pixels adds nothing."""
 
 
 def wave_grid(kind: str) -> np.ndarray:
@@ -93,15 +94,16 @@ def merge_on(
     -----
     Sum of the tapered fluxes over sum of the tapered blazes: orders count with their blaze, close to inverse
     variance for light limited by photons.  Flux and blaze are interpolated by splines of degree 5 through
-    the finite pixels, variance and validity by straight lines; a point counts where the validity is above
-    0.9, which keeps holes open.
+    the pixels (straight lines across holes), variance and validity by straight lines; a point counts where
+    the validity is above 0.9, which keeps holes open.
     """
     import numpy as np
-    from scipy.interpolate import make_interp_spline
+    from apero_kernels.merge import add_order
     from scipy.ndimage import gaussian_filter1d
 
     sums = [np.zeros((3, grid.size)) for grid in grids]
     nx = flux.shape[1]
+    column = np.arange(nx)
     for f, v, b, w in zip(flux, variance, blaze, wave, strict=True):
         usable = np.isfinite(f) & (v > 0.0) & np.isfinite(b) & np.isfinite(w)
         if not usable.any():
@@ -109,23 +111,19 @@ def merge_on(
         usable &= b > BLAZE_LIMIT * np.nanmax(b)
         usable[:EDGE] = False
         usable[nx - EDGE :] = False
-        if np.count_nonzero(usable) <= DEGREE:
+        if np.count_nonzero(usable) <= FEWEST:
             continue
         taper = gaussian_filter1d(usable.astype(float), TAPER_SIGMA, truncate=3.0, mode="constant")
         taper = (taper - taper.min()) / max(float(taper.max() - taper.min()), 1e-12)
-        at, known = w[usable], np.isfinite(w)
-        squares = (v * taper * taper)[usable]
+        known = np.isfinite(w)
+        if not known.all():
+            w = np.interp(column, column[known], w[known])
+        ends = np.flatnonzero(usable)
+        part = slice(ends[0], ends[-1] + 1)
         # Both by the same spline: what it does to the taper drops out of the ratio.
-        spline = make_interp_spline(at, np.stack([f * taper, b * taper], axis=1)[usable], k=DEGREE)
+        values = np.stack([f * taper, b * taper, v * taper * taper])[:, part]
         for total, grid in zip(sums, grids, strict=True):
-            first, end = np.searchsorted(grid, at[0], "left"), np.searchsorted(grid, at[-1], "right")
-            part = slice(first, end)
-            points = grid[part]
-            valid = np.interp(points, w[known], usable[known].astype(float)) > VALID
-            light, weight = spline(points).T
-            total[0, part] += np.where(valid, light, 0.0)
-            total[1, part] += np.where(valid, weight, 0.0)
-            total[2, part] += np.where(valid, np.interp(points, at, squares), 0.0)
+            add_order(values, usable[part].astype(np.uint8), w[part], grid, VALID, total)
     found = []
     for (above, below, squares), grid in zip(sums, grids, strict=True):
         lit = below > 0.0
