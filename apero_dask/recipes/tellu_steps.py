@@ -171,6 +171,7 @@ def judge(ctx: RecipeContext, found: Prepared) -> None:
     for name, value in (
         ("ABSORPTION_TABLE", found.origin),
         ("CONTINUUM_PX", tellu_clean.CONTINUUM_PX),
+        ("STRENGTH_ERROR", tellu_clean.STRENGTH_ERROR),
         ("CUT", tellu_clean.CUT),
         ("DRY_PRIOR", tellu_clean.DRY_PRIOR),
         ("WIND_PRIOR_KMS", tellu_clean.WIND_PRIOR_KMS),

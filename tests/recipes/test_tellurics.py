@@ -196,6 +196,8 @@ def test_corrected_spectra(seed: int, kind: str) -> None:
     assert result.passed
     assert found["scatter"] < 1.3 and abs(found["bias"]) < 0.003
     assert found["absorbed"] < 2.0 and found["lost"] < 0.005
+    # The same limit where there is absorption to correct, not diluted by clear pixels.
+    assert abs(found["bias_absorbed"]) < 0.003
 
 
 @pytest.mark.parametrize("seed", ALL_SEEDS)
@@ -215,6 +217,7 @@ def test_with_a_template(seed: int) -> None:
     np.testing.assert_allclose(ratio, 1, atol=0.02)
     assert abs(velocity - spec.wind_ms) < 50
     assert found["scatter"] < 1.3 and abs(found["bias"]) < 0.003 and found["absorbed"] < 2.0
+    assert abs(found["bias_absorbed"]) < 0.003
     assert file.values["FTTTEMPL"] == "template.fits"
     without = night.run("obj_fit_tellu", spec, air=model(seed), star=star, noise=7, finiteres=False)
     plain = judged(night, spec, night.file(without, "TCORR").image(1))
