@@ -170,9 +170,11 @@ def clipped_mean(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray,
         # Two sound groups far apart leave none near their mean: the median is all there is.
         lonely = (total == 0) & np.isfinite(centre)
         mean = np.where(lonely, centre, mean)
-        variance = (
-            np.where(lonely, np.nanmean(variances, axis=0), 1.0 / total) if lonely.any() else 1.0 / total
-        )
+        variance = 1.0 / total
+        alone = variances[:, lonely]
+        known = np.isfinite(alone)
+        # Without a known variance there is none: 0 / 0.
+        variance[lonely] = np.where(known, alone, 0.0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
         count = np.count_nonzero(weights > 0, axis=0)
         spread = np.where(weights > 0, weights * np.square(values - mean), 0.0).sum(axis=0) / total
         observed = spread / np.maximum(count - 1, 1)

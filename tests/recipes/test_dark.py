@@ -184,6 +184,15 @@ def test_mean_leaves_out_what_is_far_from_the_median() -> None:
     assert variance.shape == (20, 30) and np.nanmedian(variance) == pytest.approx(1 / 7, rel=0.2)
 
 
+def test_pixels_without_a_variance_have_none() -> None:
+    """Two groups far apart keep their median beside pixels of which nothing is known, without a warning."""
+    values = np.array([[[0.0, 1.0, 5.0]], [[100.0, 2.0, np.nan]]], np.float32)
+    variances = np.array([[[1.0, np.nan, np.nan]], [[3.0, np.nan, np.nan]]], np.float32)
+    mean, variance = dark.clipped_mean(values, variances)
+    np.testing.assert_array_equal(mean, [[50.0, 1.5, 5.0]])
+    np.testing.assert_array_equal(variance, [[2.0, np.nan, np.nan]])
+
+
 def test_groups_follow_their_first_member() -> None:
     hours = np.array([0.0, 1.0, 1.9, 2.1, 4.0, 4.2, 30.0]) / 24.0
     assert dark.group_by_time(list(hours), 2.0) == [[0, 1, 2], [3, 4], [5], [6]]
