@@ -104,9 +104,9 @@ def shape_of_header(cards: Mapping[str, Any]) -> LineShape | None:
     """
     import numpy as np
 
-    from apero_dask.recipes.wave_lines import LineShape
+    from apero_dask.recipes.wave_lines import LineShape, surface_degrees
 
-    skew = [cards.get(f"WSKEW{k}") for k in range(6)]
+    skew = [cards.get(f"WSKEW{k}") for k in range(len(surface_degrees()))]
     finesse = cards.get("WCAVFINE")
     if finesse is None or any(value is None for value in skew):
         return None

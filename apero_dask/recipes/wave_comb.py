@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from apero_dask.recipes.wave_lines import EDGE, Lines, LineShape, blank, plane
+from apero_dask.recipes.wave_evidence import mean_over_models
+from apero_dask.recipes.wave_lines import EDGE, Lines, LineShape, blank, surface_degrees, surface_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +20,9 @@ MOST_SLOPE = 0.1  # per px: a change of the light by more is noise
 FINESSE_TRIALS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)  # inverse finesses
 FINESSE_PEAKS = 1500  # bright peaks that tell the finesse
 SKEW_TRIAL = 0.02  # third Gauss-Hermite moments tried are this, 0 and the negative
-SKEW_BINS = 3  # parts of an order that tell the skew
-SKEW_PRIOR = 0.05  # expected size of the coefficients of the skew
+SKEW_BINS = 6  # parts of an order that tell the skew
+SKEW_SIZES = tuple(0.1 * 0.5**k for k in range(10))  # expected sizes of the mean skew that are tried
+SKEW_DECAY = 0.5  # every degree of the skew over the detector is expected to be so many times the one before
 FP_SIGNIFICANCE = 6.0
 
 
@@ -115,8 +117,9 @@ def measure_comb(
     -----
     The spectrograph adds a Gaussian to the Lorentzian of the etalon, and some asymmetry.  Finesse and skew
     are those for which bright peaks have the smallest chi-square: parabolas through three trials, the skew a
-    polynomial of degree 2 over the detector.  With the skew in the model the centre means the same whatever
-    weights and window of a fit are, hence the same for peaks and lamp lines.
+    polynomial of total degree 4 over the detector, as uneven as the peaks ask for (`mean_over_models`).  With
+    the skew in the model the centre means the same whatever weights and window of a fit are, hence the same
+    for peaks and lamp lines.
     """
     import numpy as np
 
@@ -183,12 +186,19 @@ def _skew(comb: _Comb, rows: np.ndarray, inverse: float) -> np.ndarray | None:
     if not told.any():
         return None
     centre = np.bincount(cell, comb.start[rows], size) / np.maximum(np.bincount(cell, minlength=size), 1)
-    terms = plane(np.arange(size) // SKEW_BINS, centre, norders, nx)[told]
+    terms = surface_terms(np.arange(size) // SKEW_BINS, centre, norders, nx)[told]
     value, weight = -0.5 * slope[told] / curve[told], curve[told]
     # A cell far from all others counts no more than its error allows, and no more than ten of the median.
     weight = np.minimum(weight, 10.0 * float(np.median(weight)))
-    matrix = terms.T @ (terms * weight[:, None]) + np.eye(terms.shape[1]) / SKEW_PRIOR**2
-    return np.asarray(np.linalg.solve(matrix, terms.T @ (weight * value)))
+    degrees = np.array([i + j for i, j in surface_degrees()], dtype=np.float64)
+    sizes = np.array(SKEW_SIZES)[:, None] * SKEW_DECAY**degrees
+    spread, found = 1.0, np.zeros(degrees.size)
+    for _ in range(3):
+        # Chi-square of bright peaks is larger than their photons tell: what cells scatter by counts.
+        found, _ = mean_over_models(terms, value, spread**2 / weight, sizes)
+        left = (value - terms @ found) * np.sqrt(weight)
+        spread = max(1.0, 1.4826 * float(np.median(np.abs(left))))
+    return found
 
 
 def predict_comb(cavity: Cavity, wave: WaveMap, known: Lines | None = None) -> Lines:

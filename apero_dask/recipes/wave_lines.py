@@ -21,6 +21,7 @@ HC_WIDTHS = (0.5, 2.0)  # px, standard deviations a lamp line may have (referenc
 HC_SIGNIFICANCE = 10.0  # amplitude over its error
 LINE_WIDTH = 1.0  # px, standard deviation assumed for blends
 MOST_BIAS = 0.01  # px (23 m/s): a companion that moves a line by more spoils it
+SKEW_DEGREE = 4  # total degree of the asymmetry of the lines over the detector
 MOST_SHARE = 0.05  # of the flux of a line, from companions in its window
 
 
@@ -72,8 +73,8 @@ class LineShape:
     finesse: float = float("inf")
     """Of the etalon; infinite for Gaussian peaks."""
     skew: np.ndarray | None = None
-    """Coefficients of the third Gauss-Hermite moment of the line spread: 1, u, v, u^2, u v, v^2, u along the
-    orders and v across them, -1 to 1; None = symmetric."""
+    """Coefficients of the third Gauss-Hermite moment of the line spread over the detector, those of
+    `surface_terms`; None = symmetric."""
 
     def skew_at(self, order: np.ndarray, x: np.ndarray, norders: int, nx: int) -> np.ndarray:
         """Third Gauss-Hermite moment at columns `x` of orders `order`."""
@@ -81,15 +82,22 @@ class LineShape:
 
         if self.skew is None:
             return np.zeros(np.shape(x))
-        return np.asarray(plane(order, x, norders, nx) @ self.skew)
+        return np.asarray(surface_terms(order, x, norders, nx) @ self.skew)
 
 
-def plane(order: np.ndarray, x: np.ndarray, norders: int, nx: int) -> np.ndarray:
+def surface_degrees() -> list[tuple[int, int]]:
+    """Degrees along and across the orders of the terms of `surface_terms`, by total degree."""
+    return [(k - j, j) for k in range(SKEW_DEGREE + 1) for j in range(k + 1)]
+
+
+def surface_terms(order: np.ndarray, x: np.ndarray, norders: int, nx: int) -> np.ndarray:
+    """Chebyshev products T_i(u) T_j(v), float64[place, term]: u along the orders and v across, -1 to 1."""
     import numpy as np
+    from numpy.polynomial.chebyshev import chebvander
 
-    u = 2.0 * np.nan_to_num(x) / nx - 1.0
-    v = 2.0 * order / max(norders - 1, 1) - 1.0
-    return np.stack([np.ones(u.size), u, v, u * u, u * v, v * v], axis=1)
+    along = chebvander(2.0 * np.nan_to_num(x) / nx - 1.0, SKEW_DEGREE)
+    across = chebvander(2.0 * np.asarray(order) / max(norders - 1, 1) - 1.0, SKEW_DEGREE)
+    return np.stack([along[:, i] * across[:, j] for i, j in surface_degrees()], axis=1)
 
 
 def clean_catalogue_rows(x: np.ndarray, strength: np.ndarray) -> np.ndarray:

@@ -97,10 +97,15 @@ def solution_cards(solution: Solution, fibre: FibreSolution, comb: CombVelocity,
     }
     if fibre.shape.skew is not None:
         for k, value in enumerate(fibre.shape.skew):
-            cards[f"WSKEW{k}"] = (float(value), "third moment of the lines: 1, u, v, u2, uv, v2")
+            cards[f"WSKEW{k}"] = (float(value), "third moment of the lines, T_i(x) T_j(order)")
     if correction is not None:
         cards["WCATSCAT"] = (correction.scatter, "[m/s] error of the lamp catalogue")
         cards["WCATUSED"] = (correction.used, "lamp lines believed")
+        seen = fibre.wave.image()[:, ::16].ravel()
+        cards["WAVEECOL"] = (
+            correction.shape_error(solution.cavity, seen),
+            "[m/s] error of the colour of the cavity, rms",
+        )
     return cards
 
 
@@ -223,4 +228,7 @@ def resolution_extensions(resolution: Resolution, wave: WaveMap) -> list[Image |
 
 
 def _middle_skew(fibre: FibreSolution) -> float:
-    return 0.0 if fibre.shape.skew is None else float(fibre.shape.skew[0])
+    import numpy as np
+
+    orders, nx = fibre.wave.norders, fibre.wave.nx
+    return float(fibre.shape.skew_at(np.array([(orders - 1) / 2]), np.array([nx / 2]), orders, nx)[0])

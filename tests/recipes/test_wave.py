@@ -61,7 +61,8 @@ def test_wavelengths_are_true(seed, tier):
     head = product(seed, "WAVEM" if tier == "master" else "WAVE", "AB", tier).values
     wide = np.sqrt(FULL_LINES / head["WAVENHC"])
     # A night adds its photons to the zero point of the reference.
-    promised = np.hypot(product(seed, "WAVEM", "AB").values["WAVEEMHC"], head["WAVEEMHC"])
+    first = product(seed, "WAVEM", "AB").values
+    promised, colour = np.hypot(first["WAVEEMHC"], head["WAVEEMHC"]), first["WAVEECOL"]
     print(f"factor {wide:.2f}: {head['WAVENHC']} lamp lines, {FULL_LINES} on the full instrument")
     error = {}
     for fibre in FIBRES:
@@ -70,13 +71,29 @@ def test_wavelengths_are_true(seed, tier):
         found = measure.map_figures(velocity, order)
         zero, shape = found.zero, found.shape
         error[fibre] = zero
-        print(f"{tier} {fibre}: zero {zero:.2f} of {promised:.2f}, shape {shape:.2f} m/s")
+        print(f"{tier} {fibre}: zero {zero:.2f} of {promised:.2f}, shape {shape:.2f} of {colour:.2f} m/s")
         assert abs(zero) < 2.0 * promised
         assert abs(zero) < 1.5 * wide
-        assert shape < 2.0 * wide
+        # Three free terms of colour: 2.2 times the expected rms is exceeded once in 500.
+        assert shape < np.hypot(2.2 * colour, 2.0)
     peaks = np.sqrt(FULL_PEAKS / velocity.size)
     for fibre in ("A", "B", "C"):
         assert abs(error[fibre] - error["AB"]) < 0.3 * peaks
+
+
+@pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tier", ["master", "night"])
+def test_shape_of_the_maps(seeds, tier):
+    """Rms over seeds; a free cubic through the lamp lines is known to 8.3 m/s here: some seeds lie above."""
+    for fibre in FIBRES:
+        shapes, bounds = [], []
+        for seed in seeds:
+            lines = product(seed, "WAVEM" if tier == "master" else "WAVE", "AB", tier).values["WAVENHC"]
+            shapes.append(measure.map_figures(*comb_errors(seed, fibre, tier)).shape)
+            bounds.append(2.0 * np.sqrt(FULL_LINES / lines))
+        total, bound = np.sqrt(np.mean(np.square(shapes))), np.mean(bounds)
+        print(f"{tier} {fibre}: shapes {np.round(shapes, 2)}, rms {total:.2f} m/s, bound {bound:.2f} m/s")
+        assert total < bound
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -237,9 +237,10 @@ def test_map_with_a_real_catalogue(seed):
         assert edge < 15.0 * wide
 
 
-@pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2, 3), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [(1,), pytest.param((1, 2, 3, 4, 5), marks=pytest.mark.slow)])
 def test_shape_of_the_map_with_a_real_catalogue(seeds):
-    """Rms over seeds: the lines themselves allow 8 m/s here (30 m/s each, three terms of colour)."""
+    """Rms over seeds: a free cubic through the lines is known to 8.3 m/s here, so that some seeds lie above
+    the bound."""
     shapes, bounds = [], []
     for seed in seeds:
         night, found = lamps(seed), reference(seed).fibres["AB"]
