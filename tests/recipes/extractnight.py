@@ -6,7 +6,7 @@ raw frame as preprocessing carries it on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -121,8 +121,14 @@ def calibrations(seed: int) -> tuple[Calibration, ...]:
     )
 
 
-def write_frame(seed: int, spec: FrameSpec, cards: Mapping[str, Any] | None = None, name: str = "") -> Path:
-    """Preprocessed frame whose header alone counts: that of the raw frame and what preprocessing adds."""
+def write_frame(
+    seed: int,
+    spec: FrameSpec,
+    cards: Mapping[str, Any] | None = None,
+    name: str = "",
+    planes: Sequence[Image] = (),
+) -> Path:
+    """Preprocessed frame: header of the raw frame and what preprocessing adds, planes if they count."""
     night = truth_night(seed)
     root = night.bench.root
     raw = root / "raw" / f"{spec.identifier}_head.fits"
@@ -141,7 +147,8 @@ def write_frame(seed: int, spec: FrameSpec, cards: Mapping[str, Any] | None = No
     assert kind.name == spec.dprtype
     path = root / "tmp" / spec.obs_dir / f"{name or spec.identifier}_pp.fits"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_fits(path, kept, (Image("PP", np.zeros((MINI.raw_columns, MINI.raw_rows), np.float32)),))
+    empty = (Image("PP", np.zeros((MINI.raw_columns, MINI.raw_rows), np.float32)),)
+    write_fits(path, kept, tuple(planes) or empty)
     raw.unlink()
     return path
 
