@@ -159,29 +159,14 @@ def clipped_mean(values: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray,
     The median decides which groups count, the mean is 1.57 times less noisy than the median would be.
     """
     import numpy as np
+    from apero_kernels.dark import clipped_mean as mean_near
     from apero_kernels.stack import stack
 
     centre = np.empty(values.shape[1:], np.float32)
     stack(values, centre)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = np.where(np.abs(values - centre) <= CLIP * np.sqrt(variances), 1.0 / variances, 0.0)
-        total = weights.sum(axis=0, dtype=np.float64)
-        mean = np.where(weights > 0, weights * values, 0.0).sum(axis=0, dtype=np.float64) / total
-        # Two sound groups far apart leave none near their mean: the median is all there is.
-        lonely = (total == 0) & np.isfinite(centre)
-        mean = np.where(lonely, centre, mean)
-        variance = 1.0 / total
-        alone = variances[:, lonely]
-        known = np.isfinite(alone)
-        # Without a known variance there is none: 0 / 0.
-        variance[lonely] = np.where(known, alone, 0.0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
-        count = np.count_nonzero(weights > 0, axis=0)
-        spread = np.where(weights > 0, weights * np.square(values - mean), 0.0).sum(axis=0) / total
-        observed = spread / np.maximum(count - 1, 1)
-        variance = np.where(count > 2, np.maximum(variance, observed), variance)
-    mean[~np.isfinite(mean)] = np.nan
-    variance[~np.isfinite(variance)] = np.nan
-    return mean.astype(np.float32), variance.astype(np.float32)
+    mean, variance = np.empty_like(centre), np.empty_like(centre)
+    mean_near(values, variances, centre, CLIP, mean, variance)
+    return mean, variance
 
 
 def jumping(cube: np.ndarray, variances: np.ndarray, middle: np.ndarray) -> np.ndarray:

@@ -260,11 +260,11 @@ def dark_background(level: np.ndarray) -> np.ndarray:
         Preprocessed orientation, ADU/s.
     """
     import numpy as np
-    from apero_kernels.running import running_median
+    from apero_kernels.dark import replace_above_wide
+    from apero_kernels.running import EIGHT, running_median
 
     near = np.empty_like(level)
-    running_median(level, np.array([-4, -3, -2, -1, 1, 2, 3, 4]), near)
-    wide = np.empty_like(level)
+    running_median(level, np.array(EIGHT), near)
     # Every fourth column of the window: a median of 17 values is as good against clusters as one of 65.
-    running_median(level, np.arange(-WIDE_HALF, WIDE_HALF + 1, 4), wide)
-    return np.where(near - wide > CLUSTER_LEVEL, wide, near)
+    replace_above_wide(level, near, np.arange(-WIDE_HALF, WIDE_HALF + 1, 4), CLUSTER_LEVEL, near)
+    return near
