@@ -163,10 +163,12 @@ def _locked(
             )
         ignore_termination()
     velocities: list[str] = []
-    if any(task.step.recipe.name == "cal_ccf" for task in plan.tasks):
+    scans = [task for task in plan.tasks if task.step.recipe.name == "cal_ccf"]
+    if scans:
         from apero_dask.cli.velocities import velocity_summary
 
-        velocities, _ = velocity_summary(trees.reduced)
+        planned = {path.rpartition("/")[2] for task in scans for _, _, path in task.outputs()}
+        velocities, _ = velocity_summary(trees.reduced, planned=planned)
     return Executed(
         status=result.status,
         invocation=named.invocation,

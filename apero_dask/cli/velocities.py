@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import EXIT_FAILED, EXIT_INVALID, EXIT_NOTHING, EXIT_OK, EXIT_STOPPED
 from apero_dask.core.products import VELOCITY_FOLDER
 from apero_dask.io.trees import find_trees
+
+if TYPE_CHECKING:
+    from apero_dask.report.velocities import Series
 
 
 def show_velocities(data: str | None, names: Sequence[str] = ()) -> int:
@@ -23,10 +27,13 @@ def show_velocities(data: str | None, names: Sequence[str] = ()) -> int:
     return status
 
 
-def velocity_summary(reduced: Path, names: Sequence[str] = ()) -> tuple[list[str], int]:
+def velocity_summary(
+    reduced: Path, names: Sequence[str] = (), planned: Collection[str] | None = None
+) -> tuple[list[str], int]:
     """Lines about the velocities below the reduced tree, whose files are written anew; and the status.
 
-    ``names``: main names of objects; none = all.
+    ``names``: main names of objects; none = all.  ``planned``: base names of velocity products; only objects
+    and masks with one of these frames are shown, None = all.
     """
     from apero_dask.report.velocities import read_series, velocity_lines
     from apero_dask.report.velocity_files import problem_lines, write_velocities
@@ -47,9 +54,22 @@ def velocity_summary(reduced: Path, names: Sequence[str] = ()) -> tuple[list[str
         lines.append(
             f"{error.filename or reduced}: {error.strerror}; the files of velocities are not written."
         )
-        return [*velocity_lines(series), *lines], EXIT_STOPPED
-    lines = [*velocity_lines(series, places), *problem_lines(problems), *lines]
+        return [*velocity_lines(_shown(series, planned)), *lines], EXIT_STOPPED
+    lines = [*velocity_lines(_shown(series, planned), places), *problem_lines(problems), *lines]
     return lines, EXIT_INVALID if unknown else EXIT_OK if series else EXIT_NOTHING
+
+
+def _shown(series: Sequence[Series], planned: Collection[str] | None) -> list[Series]:
+    """Series that hold a planned frame, whatever spectrum of it counts."""
+    wanted = None if planned is None else {_frame_and_mask(name) for name in planned}
+    return [
+        one for one in series if wanted is None or wanted & {_frame_and_mask(row.file) for row in one.rows}
+    ]
+
+
+def _frame_and_mask(name: str) -> tuple[str, str]:
+    stem, _, rest = name.partition("_ccf_")
+    return stem.partition("_")[0], rest
 
 
 def compare_velocities(data: str | None, truth: Path | None, factor: float) -> int:

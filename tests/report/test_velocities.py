@@ -108,6 +108,19 @@ def test_full_disk_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.suffix for path in rdb.parent.iterdir()} == {".rdb", ".csv", ".fits"}
 
 
+def test_end_of_a_reduction_shows_what_it_planned(tmp_path: Path) -> None:
+    """Other objects and masks of a large archive stay out; a more corrected spectrum of the frame counts."""
+    product(tmp_path, "2320031o", 2458386.6)
+    product(tmp_path, "2320032o", 2458386.7)
+    product(tmp_path, "2320036o", 2458387.1, DRSOBJN="TOI442")
+    lines, status = velocity_summary(tmp_path, planned={"2320031o_pp_e2dsff_AB_ccf_mine_AB.fits"})
+    heads = [line for line in lines if line.startswith("Velocities")]
+    assert status == 0 and len(heads) == 1 and heads[0].startswith("Velocities of GL699 (mask mine): 2 of 2")
+    lines, _ = velocity_summary(tmp_path, planned={"2320031o_pp_e2dsff_AB_ccf_other_AB.fits"})
+    assert lines == []
+    assert {path.stem for path in (tmp_path / "rv").glob("*.rdb")} == {"GL699_mine", "TOI442_mine"}
+
+
 def test_damaged_products_are_named(tmp_path: Path) -> None:
     path = product(tmp_path, "2320031o", 2458386.6)
     path.write_bytes(path.read_bytes()[:1000])
