@@ -21,6 +21,7 @@ from apero_dask.recipes import wave_compare
 from apero_dask.recipes.wave_catalogue import load_catalogue
 from apero_dask.recipes.wave_cavity import cavity_of, starting_cavity
 from apero_dask.recipes.wave_products import anchors_of_tables
+from apero_dask.recipes.wave_run import filled
 from apero_dask.simulator.cavity import optical_path
 from tests.accuracy import waves as measure
 from tests.recipes.lamps import C_MS, FULL_LINES, FULL_PEAKS
@@ -104,6 +105,18 @@ def test_nothing_drifts_within_a_night(seed):
     assert abs(head["WCAVDRIF"]) < 3 * head["WAVEEMHC"]
     assert abs(head["WCAVDRIF"]) < 0.3 * np.sqrt(FULL_PEAKS / head["WAVENFP"])
     assert abs(head["WAVEMHC"]) < 0.1 * head["WAVEEMHC"]
+
+
+def test_only_ends_of_orders_go_without_a_flat():
+    """Known flat from 2 to 7 with a gap at 4 and 5; an order without any flat is an end as a whole."""
+    plain = np.arange(20.0).reshape(2, 10), np.full((2, 10), 4.0)
+    divided = np.full((2, 10), np.nan), np.full((2, 10), np.nan)
+    for of_plain, of_divided in zip(plain, divided, strict=True):
+        of_divided[0, [2, 3, 6, 7]] = 2.0 * of_plain[0, [2, 3, 6, 7]]
+    flux, variance = filled(plain, divided)
+    np.testing.assert_array_equal(flux[0], [0, 1, 4, 6, np.nan, np.nan, 12, 14, 8, 9])
+    np.testing.assert_array_equal(variance[0], [4, 4, 8, 8, np.nan, np.nan, 8, 8, 4, 4])
+    np.testing.assert_array_equal(flux[1], plain[0][1])
 
 
 @lru_cache
