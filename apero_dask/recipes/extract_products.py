@@ -74,7 +74,7 @@ def save_products(
     client = f"EXTSN{i.snr_client:03d}"
     for fibre, one in extracted.items():
         spectrum = one.spectrum
-        header = {**one.header, **wave_cards(ctx, fibre, one.wave)}
+        header = {**one.header, **wave_cards(ctx, fibre, one.wave), **_blaze_card(ctx, fibre)}
         blaze = _blaze(ctx, fibre, spectrum.e2ds.shape)
         table = order_table(ctx, one, blaze)
         planes = (
@@ -126,6 +126,16 @@ def _blaze(ctx: RecipeContext, fibre: str, shape: tuple[int, ...]) -> np.ndarray
             f"{ctx.work.recipe}: blaze of fibre {fibre}: {found}, expected {shape}; make it with cal_ff."
         )
     return blaze
+
+
+def _blaze_card(ctx: RecipeContext, fibre: str) -> dict[str, Any]:
+    """Sum of the pixels of the blaze: tells whether a file of that name is still the one in force."""
+    chosen = ctx.calibration("BLAZE", fibre)
+    if chosen is None or chosen.path is None:
+        return {}
+    path = chosen.path
+    found = ctx.cached(f"{chosen.key} sum", lambda: str(ctx.open(path).unit(1).values.get("DATASUM", "")))
+    return {"BLAZESUM": (found, "DATASUM of the blaze")} if found else {}
 
 
 def wave_cards(ctx: RecipeContext, fibre: str, wave: WaveMap) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def frames_of(ctx: RecipeContext) -> tuple[list[Frame], int]:
     Raises
     ------
     DataError
-        No frame, one of another object, none with a BERV or S/N, or a blaze that is not there.
+        No frame, one of another object, none with a BERV or S/N, or a blaze that is not there or has been
+        made anew since.
     """
     import numpy as np
 
@@ -111,6 +112,8 @@ def frames_of(ctx: RecipeContext) -> tuple[list[Frame], int]:
         path = blaze_path(file, ctx.trees, ctx.option("blazefile"), ctx.work.obs_dir)
         if path not in blazes:
             blazes[path] = normalised_blaze(ctx.open(path), i)
+        if not ctx.option("blazefile"):
+            _check_blaze(file, ctx.open(path))
         frames.append(
             Frame(file, berv, mjd, snr, i.snr_telluric, snr >= threshold, header_map(file, i), blazes[path])
         )
@@ -180,6 +183,16 @@ def blaze_path(file: FitsFile, trees: Trees, asked: object, obs_dir: str) -> Pat
             return place
     looked = ", ".join(str(place) for place in places)
     raise DataError(f"{file.path}: its blaze {name} is not there (looked for {looked}); run cal_ff again.")
+
+
+def _check_blaze(file: FitsFile, blaze: FitsFile) -> None:
+    """Raise DataError if a blaze is not the one a spectrum was extracted with; old spectra do not tell."""
+    noted, found = file.values.get("BLAZESUM"), blaze.unit(1).values.get("DATASUM")
+    if noted is not None and found is not None and str(noted).strip() != str(found).strip():
+        raise DataError(
+            f"{file.path}: extracted with a blaze {blaze.name} whose pixels sum to {noted}, the file has "
+            f"{found}: it was made anew since. Extract the frame again."
+        )
 
 
 def normalised_blaze(file: FitsFile, instrument: Instrument) -> np.ndarray:

@@ -295,7 +295,7 @@ def test_header_of_a_spectrum() -> None:
     assert (head["EXT_TYPE"], head["CAL_FTYP"], head["PP_SRCE"]) == ("EXT_E2DS_FF", "star", "header")
     for keyword in (
         *("EFFRON", "EXTSATQC", "EXTSMAX", "EXTNREJ", "EXTCCUT", "EXTR1", "EXTR2", "LEAKCORR", "CAL_SIZE"),
-        *("THRM_RAT", "THRM_RU", "SHAPE_DX", "SHAPE_D", "FPDRIFT", "PP_RA", "PP_RAS", "CDBBLAZE"),
+        *("THRM_RAT", "THRM_RU", "SHAPE_DX", "SHAPE_D", "FPDRIFT", "PP_RA", "PP_RAS", "CDBBLAZE", "BLAZESUM"),
         *("WAVEFILE", "WAVETIME", "WAVESOUR", "WAVEDEGN", "WAVEEC00", "WFPDRIFT"),
         *("BERVMAX", "DBERV", "BERVSRCE", "BERV_EST", "BC_LAT"),
     ):

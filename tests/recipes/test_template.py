@@ -222,6 +222,7 @@ def test_hot_star_keeps_no_narrow_line(tmp_path: Path) -> None:
         ({"DRSOBJN": "TOI442"}, "a spectrum of TOI442, the template is of GL699"),
         ({"BERV": "NaN"}, "none of 1 spectra has a BERV; add the object to objects.csv"),
         ({"CDBBLAZE": "gone.fits"}, "its blaze gone.fits is not there"),
+        ({"BLAZESUM": "12345"}, "blaze_AB.fits whose pixels sum to 12345, .* it was made anew since"),
         ({"WAVEPOLY": "power"}, "basis power, expected Chebyshev"),
         ({f"EXTSN{MINI.snr_telluric:03d}": 0.0}, "none of 1 spectra has an S/N above 0"),
     ],
