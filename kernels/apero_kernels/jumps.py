@@ -166,28 +166,29 @@ def _mark(
     base = constant[longest]
     factor = linear[longest]
     floor = extend * extend * base
-    hint = 0.999 * np.sqrt(floor)
     around = np.empty(8)
     line = np.empty(2 * _REACH + 1)
     rows, columns = slope.shape
-    marked = 0
     # Pixels next to the border have one neighbour less on an axis: light could hide there.
-    end = columns - border - 1
-    for y in range(border + 1, rows - border - 1):
-        for x0 in range(border + 1, end, _CHUNK):
-            x1 = min(x0 + _CHUNK, end)
-            # Most pixels end here, many at a time; sums without branches run in vector registers.
+    first = border + 1
+    width = max(columns - 2 * first, 0)
+    chosen = np.empty(width, np.uint8)
+    marked = 0
+    for y in range(first, rows - first):
+        if again:
+            for x in range(width):
+                chosen[x] = mask[y, first + x] & again
+        else:
+            _choose(slope, dark, y, first, 0.998 * base, 0.998 * factor, extend * extend, chosen)
+        for x0 in range(0, width, _CHUNK):
+            x1 = min(x0 + _CHUNK, width)
             some = 0
-            if again:
-                for x in range(x0, x1):
-                    some += np.int64(mask[y, x] & again)
-            else:
-                for x in range(x0, x1):
-                    some += np.int64(np.float64(slope[y, x]) - np.float64(dark[y, x]) > hint)
+            for x in range(x0, x1):
+                some += np.int64(chosen[x])
             if some == 0:
                 continue
-            for x in range(x0, x1):
-                if again and not mask[y, x] & again:
+            for x in range(first + x0, first + x1):
+                if not chosen[x - first]:
                     continue
                 value = np.float64(slope[y, x]) - np.float64(dark[y, x])
                 if not value * value > floor or not value > 0:  # NaN compares as false
@@ -202,6 +203,35 @@ def _mark(
                     marked += 1
                     mask[y, x] |= np.uint8(_EXTEND | JUMP) if found == 2 else np.uint8(_EXTEND)
     return marked
+
+
+@kernel
+def _choose(slope, dark, y, first, base, factor, limit, chosen):
+    """Write 1 for the pixels of a row that may stand out of their brighter neighbours.
+
+    Bounds from below, without branches: they run in vector registers.  What has an unknown neighbour is
+    chosen.
+    """
+    width = chosen.shape[0]
+    here, here_dark = slope[y, first : first + width], dark[y, first : first + width]
+    up, up_dark = slope[y - 1, first : first + width], dark[y - 1, first : first + width]
+    down, down_dark = slope[y + 1, first : first + width], dark[y + 1, first : first + width]
+    left, left_dark = slope[y, first - 1 : first - 1 + width], dark[y, first - 1 : first - 1 + width]
+    right, right_dark = slope[y, first + 1 : first + 1 + width], dark[y, first + 1 : first + 1 + width]
+    for x in range(width):
+        value = np.float64(here[x]) - np.float64(here_dark[x])
+        b = np.float64(up[x]) - np.float64(up_dark[x])
+        h = np.float64(down[x]) - np.float64(down_dark[x])
+        d = np.float64(left[x]) - np.float64(left_dark[x])
+        f = np.float64(right[x]) - np.float64(right_dark[x])
+        vertical = b if b > h else h
+        horizontal = d if d > f else f
+        near = vertical if vertical < horizontal else horizontal
+        near = near if near > 0.0 else 0.0
+        away = value - near
+        blank = np.uint8((b + h) + (d + f) != (b + h) + (d + f))
+        above = np.uint8(away > 0.0) & np.uint8(away * away > limit * (base + factor * near))
+        chosen[x] = blank | above
 
 
 @kernel
