@@ -14,24 +14,32 @@ RAMP = {"frame_time_s": 5.57192, "read_noise_e": 10.9, "gain": 0.999, "longest":
 
 
 def raw_planes() -> list[np.ndarray]:
-    """Slope, intercept, error, reads, dark: noise, orders across the lit amplifiers, hot pixels, hits."""
+    """Slope, intercept, error, reads, dark: noise, orders across the lit amplifiers, hot pixels, hits.
+
+    Noise and errors are those of the ramp: with more noise than its error says, every pixel would be taken
+    for a hit.  A hit adds charge as well as error.
+    """
+    from apero_kernels import ramps
+
     rng = np.random.default_rng(1)
     shape = (ROWS, COLUMNS)
     x = np.arange(COLUMNS)
     profile = 20 * np.exp(-0.5 * ((x % 60 - 30) / 6) ** 2) * (x > 650)
     flux = np.outer(1 + 0.8 * np.sin(np.arange(ROWS) / 3.0), profile).astype(np.float32)
-    slope = flux + 0.1 * rng.standard_normal(shape, dtype=np.float32)
     hot = rng.random(shape, dtype=np.float32) < 0.006
-    slope[hot] += 20
-    slope[:BORDER] = slope[-BORDER:] = 0.1 * rng.standard_normal((BORDER, COLUMNS))
-    slope[:, :BORDER] = slope[:, -BORDER:] = 0.1 * rng.standard_normal((ROWS, BORDER))
+    dark = np.where(hot, np.float32(20), np.float32(0))
+    slope = flux + dark
+    border = np.ones(shape, bool)
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
+    slope[border] = dark[border] = 0
+    constant, linear = ramps.variance_terms(**RAMP)
+    error = np.sqrt(constant[-1] + linear[-1] * slope).astype(np.float32)
+    slope += error * rng.standard_normal(shape, dtype=np.float32)
     intercept = 1000 * rng.standard_normal(shape, dtype=np.float32)
-    time = 59 * 5.57192
-    error = np.sqrt((23.0 + 1.18 * np.maximum(slope, 0) * time) / time**2).astype(np.float32)
     error *= 1 + 0.05 * rng.standard_normal(shape, dtype=np.float32)
     hits = rng.random(shape, dtype=np.float32) < 1e-3
+    slope[hits] += 30 * error[hits]
     error[hits] *= 5
-    dark = np.where(hot, np.float32(20), np.float32(0))
     return [slope, intercept, error, np.full(shape, 60, np.int16), dark]
 
 
