@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def simulated(root: Path, instrument: str) -> Night:
 
 
 def environment() -> dict[str, str]:
+    """One thread, and modules that are compiled once as in an installation, outside the source tree."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": path}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    modules = str(Path(tempfile.gettempdir()) / f"apero-benchmark-modules-{os.getuid()}")
+    return {**inherited, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": modules}
 
 
 def reduce(description: dict) -> None:
