@@ -148,15 +148,26 @@ def straighten() -> Iterator[Case]:
     dxmap = np.tile((0.5 * np.sin(6 * x)).astype(np.float32), (NY, 1))
     dymap = np.tile((60 * (x - 0.5) ** 2).astype(np.float32), (NY, 1))
     out = np.empty_like(image)
+    bent = np.tile((240 * (x - 0.5) ** 2).astype(np.float32), (NY, 1))
     yield (
-        "quadratic spline, affine and two maps",
+        "affine and two maps",
         lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=dymap),
     )
-    bent = np.tile((240 * (x - 0.5) ** 2).astype(np.float32), (NY, 1))
     yield (
         "the same, orders bent by 60 px instead of 15",
         lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=bent),
     )
+    yield (
+        "the same, quadratic spline along the rows",
+        lambda: resample.resample(image, affine, out, dxmap=dxmap, dymap=bent, basis="quadratic"),
+    )
+    window = np.empty((20, NX), np.float32)
+
+    def windows() -> None:
+        for o in range(49):
+            resample.resample(image, affine, window, first_row=60 * o + 20, dxmap=dxmap, dymap=bent)
+
+    yield "only 20 rows of each of 49 orders, bent", windows
     yield (
         "variance, linear",
         lambda: resample.resample_linear(var, affine, out, dxmap=dxmap, dymap=dymap),

@@ -175,19 +175,17 @@ def _area_and_noise(
 @cache
 def _noise_table() -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
+    from apero_kernels.resample import STANDARD
+    from apero_kernels.spline import BASES, noise_gain
 
-    pole = np.sqrt(8.0) - 3.0
-    prefilter = np.sqrt(2.0) * pole ** np.abs(np.arange(-20, 21))
     phases = np.linspace(0.0, 0.5, 65)
-    kernels = np.stack([0.5 * (0.5 - phases) ** 2, 0.75 - phases**2, 0.5 * (0.5 + phases) ** 2], axis=1)
-    values = [np.square(np.convolve(prefilter, kernel)).sum() for kernel in kernels]
-    return phases, np.array(values)
+    return phases, noise_gain(phases, BASES[STANDARD])
 
 
 def spline_noise(phase: np.ndarray) -> np.ndarray:
-    """Variance of white noise after interpolation by the quadratic spline, relative to that before.
+    """Variance of white noise after straightening moved it along x, relative to that before.
 
-    Sum of the squares of the weights of the samples: 1 at a sample, 0.707 half-way.
+    Sum of the squares of the weights of the samples: 1 at a sample, 0.80 half-way between two.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def extract_fibre(
     -----
     The flux is corrected for the change of area by straightening and for light outside the window.  The
     variance is that of an interpolated column: smaller than that of a detector column, at most by a factor
-    0.7, as neighbouring columns share noise.
+    0.8, as neighbouring columns share noise.
     """
     import numpy as np
     from apero_kernels import extract

@@ -1,4 +1,4 @@
-"""Straighten an image: one quadratic-spline interpolation through an affine map and displacement maps.
+"""Straighten an image: one spline interpolation through an affine map and displacement maps.
 
 Output pixel (x, y) samples the input at
 
@@ -14,266 +14,197 @@ from __future__ import annotations
 import numpy as np
 
 from apero_kernels._jit import kernel
+from apero_kernels.bilinear import resample_bilinear, row_of_map
 from apero_kernels.contracts import check_float, check_output
-from apero_kernels.spline import TAPS, coefficients, prefilter_weights
+from apero_kernels.spline import BASES, MOMS, REACH, REACH_ROWS, next_row, prefilter
 
 IDENTITY = (0.0, 0.0, 1.0, 0.0, 0.0, 1.0)  # dx, dy, A, B, C, D
+STANDARD = MOMS.name  # spline along the rows
 MINIMUM_VALIDITY = 0.5  # share of valid signal below which a pixel says nothing (reference)
 
-_BAND = 96  # output rows worked on together: two planes of coefficients of 4088 columns take 4 MB
+_STRIP = 1024  # output columns worked on together: the rows of coefficients they need stay in the L2 cache
 _BLOCK = 8  # output pixels that are always worked on together
-_SPARE = 4 * _BAND  # rows of coefficients beyond those of one band
-_OUTSIDE = -(2**31)  # no tap has that index
+_SPARE = 8  # columns and rows of coefficients beyond those needed now: the next rows need others
+_OUTSIDE = -1  # no pixel of the frame
 
 
 @kernel
-def _shifts(displacement, row, out):
-    if displacement.shape[0] > 0:
-        for x in range(out.shape[0]):
-            out[x] = displacement[row, x]
+def _places(base, slope, shift, start, step, last, offset, at, beyond):
+    # Along one axis: pixel of the frame that output pixel i counts from (_OUTSIDE = position not in the
+    # frame) and how far beyond it the position lies; NaN outside.  The output pixel itself is at
+    # `start` + `step` i.  Displacements are small: float32 holds them to 1e-7 of themselves.  With more
+    # arrays in one loop the compiler cannot tell them apart, and works on single pixels.
+    zero = np.float32(0.0)
+    blank = np.float32(np.nan)
+    for i in range(at.size):
+        own = np.int32(start + step * i)
+        move = base + slope[i] + shift[i]
+        inside = (move >= np.float32(-own)) & (move <= np.float32(last - own))
+        near = np.floor((move if inside else zero) + offset)
+        beyond[i] = move - near if inside else blank
+        at[i] = own + np.int32(near) if inside else np.int32(_OUTSIDE)
 
 
 @kernel
-def _reach(affine, dymap, y0, first, end, rows, low, high):
-    # First and last input row that output rows first..end-1 may sample, a few more where the map changes from
-    # row to row: the extremes of every column are found eight columns at a time, those of the affine part
-    # lie at the ends of the band.  The last one is before the first one if all positions are outside.
-    low[:] = np.inf if dymap.shape[0] > 0 else 0.0
-    high[:] = -np.inf if dymap.shape[0] > 0 else 0.0
-    if dymap.shape[0] > 0:
-        for row in range(first, end):
-            for x in range(low.shape[0]):
-                shift = dymap[row, x]
-                low[x] = shift if shift < low[x] else low[x]
-                high[x] = shift if shift > high[x] else high[x]
-    lowest = np.inf
-    highest = -np.inf
-    one = affine[5] * (y0 + first)
-    other = affine[5] * (y0 + end - 1)
-    for x in range(low.shape[0]):
-        if low[x] <= high[x]:
-            level = affine[1] + affine[4] * x
-            lowest = min(lowest, level + min(one, other) + low[x])
-            highest = max(highest, level + max(one, other) + high[x])
-    # Rounding apart.
-    lowest -= 0.01
-    highest += 0.01
-    if not (lowest <= rows - 1.0 and highest >= 0.0):
-        return 0, -1
-    return int(np.floor(max(lowest, 0.0) + 0.5)), int(np.floor(min(highest, rows - 1.0) + 0.5))
+def _extremes(values):
+    # Least and largest one in the frame.  One plain loop for each: only those run in vector registers.
+    high = np.int32(_OUTSIDE)
+    for i in range(values.shape[0]):
+        value = np.int32(values[i])
+        high = value if value > high else high
+    low = np.uint32(2**32 - 1)
+    for i in range(values.shape[0]):
+        # _OUTSIDE is the largest unsigned number.
+        here = np.uint32(values[i])
+        low = min(low, here)
+    return np.int32(low), high
 
 
 @kernel
-def _run(spline, valid, stride, place, first, blocks, u, v, minimum, out):
-    # Blocks of output pixels sample input pixels at one integer offset: neighbours stay neighbours.
-    # `place` + x is the upper left tap of output pixel x; unsigned indices need no test for the sign.
+def _keys(at_column, at_row, low_column, low_row, pitch, key):
+    # One number for the offset between output and input: neighbours with the same one stay neighbours.
+    # What lies outside may sample anything, its weights are NaN.
+    for i in range(key.shape[0]):
+        column = max(at_column[i], low_column)
+        row = max(at_row[i], low_row)
+        at_column[i] = column
+        at_row[i] = row
+        key[i] = row * pitch + column - np.int32(i)
+
+
+@kernel
+def _run(spline, a, b, c, plane, first, blocks, u, v, pieces, minimum, out):
+    # Blocks of output pixels that sample input pixels at one integer offset.  a, b, c: first tap in three
+    # rows of coefficients; those of the validity lie `plane` farther.  Unsigned indices need no test for
+    # the sign.
+    one = np.float32(1.0)
     half = np.float32(0.5)
     most = np.float32(0.75)
     blank = np.float32(np.nan)
+    p0, p1, p2, p3 = pieces[0, 0], pieces[0, 1], pieces[0, 2], pieces[0, 3]
+    q0, q1, q2, q3 = pieces[1, 0], pieces[1, 1], pieces[1, 2], pieces[1, 3]
+    s1, s3 = pieces[2, 1], pieces[2, 3]
     shift = np.uint64(first)
-    a = np.uint64(place + first)
-    b = a + np.uint64(stride)
-    c = b + np.uint64(stride)
-    one = np.uint64(1)
-    two = np.uint64(2)
+    a0, a1, a2, a3 = np.uint64(a), np.uint64(a + 1), np.uint64(a + 2), np.uint64(a + 3)
+    b0, b1, b2, b3 = np.uint64(b), np.uint64(b + 1), np.uint64(b + 2), np.uint64(b + 3)
+    c0, c1, c2, c3 = np.uint64(c), np.uint64(c + 1), np.uint64(c + 2), np.uint64(c + 3)
+    d = np.uint64(plane)
     for x in range(np.uint64(blocks) * np.uint64(_BLOCK)):
-        ux = u[shift + x]
-        vx = v[shift + x]
-        x0 = half * (half - ux) * (half - ux)
-        x1 = most - ux * ux
-        x2 = half * (half + ux) * (half + ux)
-        y0 = half * (half - vx) * (half - vx)
-        y1 = most - vx * vx
-        y2 = half * (half + vx) * (half + vx)
+        t = u[shift + x]
+        w = v[shift + x]
+        x0 = p0 + t * (p1 + t * (p2 + t * p3))
+        x1 = q0 + t * (q1 + t * (q2 + t * q3))
+        x3 = t * (s1 + t * t * s3)
+        x2 = one - x0 - x1 - x3
+        y0 = half * (half - w) * (half - w)
+        y1 = most - w * w
+        y2 = half * (half + w) * (half + w)
         value = (
-            y0 * (x0 * spline[a + x] + x1 * spline[a + x + one] + x2 * spline[a + x + two])
-            + y1 * (x0 * spline[b + x] + x1 * spline[b + x + one] + x2 * spline[b + x + two])
-            + y2 * (x0 * spline[c + x] + x1 * spline[c + x + one] + x2 * spline[c + x + two])
+            y0 * (x0 * spline[a0 + x] + x1 * spline[a1 + x] + x2 * spline[a2 + x] + x3 * spline[a3 + x])
+            + y1 * (x0 * spline[b0 + x] + x1 * spline[b1 + x] + x2 * spline[b2 + x] + x3 * spline[b3 + x])
+            + y2 * (x0 * spline[c0 + x] + x1 * spline[c1 + x] + x2 * spline[c2 + x] + x3 * spline[c3 + x])
         )
+        z = d + x
         share = (
-            y0 * (x0 * valid[a + x] + x1 * valid[a + x + one] + x2 * valid[a + x + two])
-            + y1 * (x0 * valid[b + x] + x1 * valid[b + x + one] + x2 * valid[b + x + two])
-            + y2 * (x0 * valid[c + x] + x1 * valid[c + x + one] + x2 * valid[c + x + two])
+            y0 * (x0 * spline[a0 + z] + x1 * spline[a1 + z] + x2 * spline[a2 + z] + x3 * spline[a3 + z])
+            + y1 * (x0 * spline[b0 + z] + x1 * spline[b1 + z] + x2 * spline[b2 + z] + x3 * spline[b3 + z])
+            + y2 * (x0 * spline[c0 + z] + x1 * spline[c1 + z] + x2 * spline[c2 + z] + x3 * spline[c3 + z])
         )
         out[shift + x] = value / share if share >= minimum else blank
 
 
 @kernel
-def _split(affine, shift_x, shift_y, y, columns, rows, top, stride, place, u, v):
-    # Where the taps of every output pixel lie: index of the upper left one less the output column (_OUTSIDE
-    # = not in the frame), and how far the position lies from the nearest input pixel.  Coefficients of input
-    # column x are at x + 1, the first tap lies one to the left of it.
-    for x in range(shift_x.shape[0]):
-        at_x = affine[0] + affine[2] * x + affine[3] * y + shift_x[x]
-        at_y = affine[1] + affine[4] * x + affine[5] * y + shift_y[x]
-        inside = (at_x >= 0.0) & (at_x <= columns - 1.0) & (at_y >= 0.0) & (at_y <= rows - 1.0)
-        # Beyond 32 bits there is no frame.
-        near_x = np.floor((at_x if inside else 0.0) + 0.5)
-        near_y = np.floor((at_y if inside else 0.0) + 0.5)
-        u[x] = at_x - near_x
-        v[x] = at_y - near_y
-        index = (np.int32(near_y) - np.int32(1 + top)) * np.int32(stride) + np.int32(near_x) - np.int32(x)
-        place[x] = np.int32(index) if inside else np.int32(_OUTSIDE)
-
-
-@kernel
-def _resample(image, affine, dxmap, dymap, y0, minimum, out):
+def _strip(image, affine, dxmap, dymap, y0, x0, offset, pieces, weights, minimum, out):
+    # Output columns x0.. of all output rows.  Coefficients of the input rows they need are made one after
+    # the other and kept in a ring.
     rows, columns = image.shape
     height, width = out.shape
-    stride = columns + 2
-    taps = np.empty(TAPS + 1, np.float32)
-    prefilter_weights(taps)
-    shift_x = np.zeros(width)
-    shift_y = np.zeros(width)
-    lowest = np.empty(width, dymap.dtype)
-    highest = np.empty(width, dymap.dtype)
+    pitch = np.int32(columns + width)
+    shift_x = np.zeros(width, np.float32)
+    shift_y = np.zeros(width, np.float32)
+    slope_x = np.empty(width, np.float32)
+    slope_y = np.empty(width, np.float32)
+    for i in range(width):
+        slope_x[i] = (affine[2] - 1.0) * (x0 + i)
+        slope_y[i] = affine[4] * (x0 + i)
     # Blocks at the end of a run go beyond it: what they write is written again by the next run.
     u = np.zeros(width + _BLOCK, np.float32)
     v = np.zeros(width + _BLOCK, np.float32)
     target = np.empty(width + _BLOCK, np.float32)
-    place = np.empty(width, np.int32)
-    room = 0
-    base = 0
-    have_end = -1
-    spline = np.empty((0, 0), np.float32)
-    spline_valid = np.empty((0, 0), np.float32)
-    rowwise = np.empty((0, 0), np.float32)
-    rowwise_valid = np.empty((0, 0), np.float32)
-    for first in range(0, height, _BAND):
-        end = min(first + _BAND, height)
-        low, high = _reach(affine, dymap, y0, first, end, rows, lowest, highest)
-        if high < low:
-            out[first:end] = np.nan
+    at_column = np.empty(width, np.int32)
+    at_row = np.empty(width, np.int32)
+    key = np.empty(width, np.int32)
+    line = half = along = across = spline = np.zeros(0, np.float32)
+    first, end, room = 0, 0, 0  # columns of the coefficients, rows of their ring
+    oldest, done = 0, -1  # rows of coefficients since the last gap
+    for row in range(height):
+        row_of_map(dxmap, row, x0, shift_x)
+        row_of_map(dymap, row, x0, shift_y)
+        y = y0 + row
+        left = np.float32(affine[0] + affine[3] * y)
+        top = np.float32(affine[1] + (affine[5] - 1.0) * y)
+        _places(left, slope_x, shift_x, x0, 1, columns - 1, offset, at_column, u)
+        _places(top, slope_y, shift_y, y, 0, rows - 1, np.float32(0.5), at_row, v)
+        low_column, high_column = _extremes(at_column)
+        low_row, high_row = _extremes(at_row)
+        if high_row == _OUTSIDE or high_column == _OUTSIDE:
+            out[row] = np.nan
             continue
-        top = low - 1
-        need = high + 2 - top
-        # Bands overlap by as much as the rows of an order bend: rows filtered for the last one are kept, and
-        # moved to the beginning only when there is no room behind them.
-        kept = max(0, have_end - top) if base <= top else 0
-        kept = min(kept, need)
-        if need > room:
-            room = need + _SPARE
-            fresh = np.zeros((room + 1, stride), np.float32)
-            fresh_valid = np.zeros((room + 1, stride), np.float32)
-            for k in range(kept):
-                fresh[k] = spline[top - base + k]
-                fresh_valid[k] = spline_valid[top - base + k]
-            spline = fresh
-            spline_valid = fresh_valid
-            rowwise = np.empty((need + _SPARE + 2 * TAPS, columns), np.float32)
-            rowwise_valid = np.empty((need + _SPARE + 2 * TAPS, columns), np.float32)
-            base = top
-        elif kept == 0 or top + need - base > room:
-            for k in range(kept):
-                spline[k] = spline[top - base + k]
-                spline_valid[k] = spline_valid[top - base + k]
-            base = top
-        if kept < need:
-            at = top + kept - base
-            coefficients(
-                image, top + kept, top + need, taps, rowwise, rowwise_valid, spline[at:], spline_valid[at:]
-            )
-        have_end = top + need
-        flat = spline.reshape(-1)
-        flat_valid = spline_valid.reshape(-1)
-        for row in range(first, end):
-            _shifts(dxmap, row, shift_x)
-            _shifts(dymap, row, shift_y)
-            _split(affine, shift_x, shift_y, y0 + row, columns, rows, base, stride, place, u, v)
-            start = 0
-            while start < width:
-                here = place[start]
-                stop = start + 1
-                while stop < width and place[stop] == here:
-                    stop += 1
-                if here == _OUTSIDE:
-                    target[start:stop] = np.float32(np.nan)
-                else:
-                    blocks = (stop - start + _BLOCK - 1) // _BLOCK
-                    _run(flat, flat_valid, stride, here, start, blocks, u, v, minimum, target)
-                start = stop
-            for x in range(width):
-                out[row, x] = target[x]
-
-
-@kernel
-def _split_linear(affine, shift_x, shift_y, y, columns, rows, place, u, v):
-    # As `_split`, for the pixel at the upper left; the last column and row have no pixel beyond them.
-    for x in range(shift_x.shape[0]):
-        at_x = affine[0] + affine[2] * x + affine[3] * y + shift_x[x]
-        at_y = affine[1] + affine[4] * x + affine[5] * y + shift_y[x]
-        inside = (at_x >= 0.0) & (at_x <= columns - 1.0) & (at_y >= 0.0) & (at_y <= rows - 1.0)
-        low_x = min(np.floor(at_x if inside else 0.0), max(columns - 2.0, 0.0))
-        low_y = min(np.floor(at_y if inside else 0.0), max(rows - 2.0, 0.0))
-        u[x] = at_x - low_x
-        v[x] = at_y - low_y
-        index = np.int32(low_y) * np.int32(columns) + np.int32(low_x) - np.int32(x)
-        place[x] = np.int32(index) if inside else np.int32(_OUTSIDE)
-
-
-@kernel
-def _run_linear(flat, place, right, below, first, stop, u, v, out):
-    shift = np.uint64(first)
-    a = np.uint64(place + first)
-    b = a + np.uint64(right)
-    c = a + np.uint64(below)
-    d = c + np.uint64(right)
-    for x in range(np.uint64(stop - first)):
-        ux = u[shift + x]
-        vx = v[shift + x]
-        out[shift + x] = (1.0 - vx) * ((1.0 - ux) * flat[a + x] + ux * flat[b + x]) + vx * (
-            (1.0 - ux) * flat[c + x] + ux * flat[d + x]
-        )
-
-
-@kernel
-def _valid_mean(flat, a, b, c, d, u, v, minimum):
-    value = 0.0
-    valid = 0.0
-    for weight, at in (((1.0 - v) * (1.0 - u), a), ((1.0 - v) * u, b), (v * (1.0 - u), c), (v * u, d)):
-        here = np.float64(flat[at])
-        if np.isfinite(here):
-            value += weight * here
-            valid += weight
-    return value / valid if valid >= minimum and valid > 0.0 else np.nan
-
-
-@kernel
-def _resample_linear(image, affine, dxmap, dymap, y0, minimum, out):
-    rows, columns = image.shape
-    width = out.shape[1]
-    flat = image.reshape(-1)
-    shift_x = np.zeros(width)
-    shift_y = np.zeros(width)
-    u = np.empty(width)
-    v = np.empty(width)
-    target = np.empty(width)
-    place = np.empty(width, np.int32)
-    right = min(1, columns - 1)
-    below = columns if rows > 1 else 0
-    for row in range(out.shape[0]):
-        _shifts(dxmap, row, shift_x)
-        _shifts(dymap, row, shift_y)
-        _split_linear(affine, shift_x, shift_y, y0 + row, columns, rows, place, u, v)
+        if low_column - 1 < first or high_column + 3 > end or high_row - low_row + 3 > room:
+            # Columns -1 to `columns` + 1 are all there is.
+            first = max(min(first, low_column - 1 - _SPARE), -1) if room else max(low_column - 1 - _SPARE, -1)
+            end = min(max(end, high_column + 3 + _SPARE), columns + 2)
+            while room < high_row - low_row + 3 + _SPARE:
+                room = max(2 * room, 16)
+            count = end - first
+            line = np.zeros(2 * (count + 2 * REACH), np.float32)
+            half = np.zeros(2 * (count + 2 * REACH), np.float32)
+            along = np.zeros(8 * 2 * count, np.float32)
+            across = np.zeros(32 * 2 * count, np.float32)
+            spline = np.zeros((room + 1) * 2 * count, np.float32)
+            done = -2 * rows - 2 * REACH_ROWS
+        count = end - first
+        need = low_row - 1
+        if need < max(oldest, done + 1 - room) or need > done + 2 * REACH_ROWS:
+            oldest = need
+            done = need - 1
+            for step in range(2 * REACH_ROWS):
+                next_row(
+                    image, need - REACH_ROWS + step, step, first, count, weights, line, half, along, across,
+                    spline, room,
+                )  # fmt: skip
+        while done < high_row + 1:
+            done += 1
+            next_row(
+                image, done + REACH_ROWS, 2 * REACH_ROWS, first, count, weights, line, half, along, across,
+                spline, room,
+            )  # fmt: skip
+        _keys(at_column, at_row, low_column, low_row, pitch, key)
+        mask = room - 1
         start = 0
         while start < width:
-            here = place[start]
+            here = key[start]
             stop = start + 1
-            while stop < width and place[stop] == here:
+            while stop < width and key[stop] == here:
                 stop += 1
-            if here == _OUTSIDE:
-                target[start:stop] = np.nan
-            else:
-                _run_linear(flat, here, right, below, start, stop, u, v, target)
-                for x in range(start, stop):
-                    if not np.isfinite(target[x]):
-                        a = here + x
-                        target[x] = _valid_mean(
-                            flat, a, a + right, a + below, a + below + right, u[x], v[x], minimum
-                        )
+            near = np.int64(at_row[start])
+            left = np.int64(at_column[start]) - 1 - first
+            _run(
+                spline, ((near - 1) & mask) * 2 * count + left, (near & mask) * 2 * count + left,
+                ((near + 1) & mask) * 2 * count + left, count, start, (stop - start + _BLOCK - 1) // _BLOCK,
+                u, v, pieces, minimum, target,
+            )  # fmt: skip
             start = stop
         for x in range(width):
             out[row, x] = target[x]
+
+
+@kernel
+def _resample(image, affine, dxmap, dymap, y0, offset, pieces, weights, minimum, out):
+    for x0 in range(0, out.shape[1], _STRIP):
+        _strip(
+            image, affine, dxmap, dymap, y0, x0, offset, pieces, weights, minimum, out[:, x0 : x0 + _STRIP]
+        )
 
 
 def _checked(
@@ -306,7 +237,7 @@ def _checked(
                 f"{name}: shape {displacement.shape} does not hold output rows {first_row} to "
                 f"{first_row + out.shape[0]} of {out.shape[1]} columns"
             )
-        maps.append(displacement[first_row : first_row + out.shape[0]])
+        maps.append(np.ascontiguousarray(displacement[first_row : first_row + out.shape[0]], np.float32))
     return vector, maps[0], maps[1]
 
 
@@ -318,6 +249,7 @@ def resample(
     first_row: int = 0,
     dxmap: np.ndarray | None = None,
     dymap: np.ndarray | None = None,
+    basis: str = STANDARD,
 ) -> None:
     """Write rows of the straightened image.
 
@@ -333,20 +265,36 @@ def resample(
         Output row of ``out[0]``.
     dxmap, dymap : floating[y, x], optional
         Displacements (px) of the whole output image; NaN there makes the pixel NaN.
+    basis : str
+        Spline along the rows: ``moms`` or ``quadratic``; see Notes.
 
     Raises
     ------
     TypeError, ValueError
-        Wrong dtype or shape, an affine vector that is not six finite numbers.
+        Wrong dtype or shape, an affine vector that is not six finite numbers, an unknown basis.
 
     Notes
     -----
-    Quadratic B-spline through the samples (Unser, Aldroubi & Eden 1993, IEEE Trans. Signal Proc. 41, 821),
-    mirrored at the edges; the recursive prefilter is applied as its impulse response, cut where it falls
-    below float32.  Arithmetic in float32: results are right to some 1e-6 of the largest neighbour.
+    Across the rows a quadratic B-spline goes through the samples, along them, where the lines are, the cubic
+    spline of least error and smallest support (Blu, Thevenaz & Unser 2001, IEEE Trans. Image Proc. 10, 1069),
+    or a quadratic B-spline too, as in the reference pipeline.  A line of 2.2 px at half maximum gets 0.7 per
+    cent wider by the first and 2.2 by the second in the mean of all phases, 2.1 and 5.1 at worst.  Edges are
+    mirrored; recursive prefilters are applied as impulse responses (`spline`).
+
+    Arithmetic in float32: positions are right to 1e-7 of their displacement, results to some 1e-6 of the
+    largest neighbour.
     """
     vector, mx, my = _checked(image, affine, out, first_row, dxmap, dymap)
-    _resample(image, vector, mx, my, int(first_row), np.float32(MINIMUM_VALIDITY), out)
+    if basis not in BASES:
+        raise ValueError(f"basis: {basis!r}, expected one of {', '.join(sorted(BASES))}")
+    along = BASES[basis]
+    pieces = np.array(along.pieces, np.float32)
+    weights = prefilter(along)
+    limit = np.float32(MINIMUM_VALIDITY)
+    _resample(
+        np.ascontiguousarray(image), vector, mx, my, int(first_row), np.float32(along.offset), pieces,
+        weights, limit, out,
+    )  # fmt: skip
 
 
 def resample_linear(
@@ -369,7 +317,7 @@ def resample_linear(
         As `resample`.
     """
     vector, mx, my = _checked(image, affine, out, first_row, dxmap, dymap)
-    _resample_linear(np.ascontiguousarray(image), vector, mx, my, int(first_row), MINIMUM_VALIDITY, out)
+    resample_bilinear(np.ascontiguousarray(image), vector, mx, my, int(first_row), MINIMUM_VALIDITY, out)
 
 
 def invert_affine(affine: np.ndarray | tuple[float, ...]) -> np.ndarray:
