@@ -62,7 +62,7 @@ def _valid_mean(flat, a, b, c, d, u, v, minimum):
 
 @kernel
 def resample_bilinear(image, affine, dxmap, dymap, y0, minimum, out):
-    """Write output rows y0.. as `resample.resample_linear` describes; the mean of valid pixels beside holes."""
+    """Write output rows y0.. as `resample.resample_linear` describes; beside holes from what is valid."""
     rows, columns = image.shape
     width = out.shape[1]
     flat = image.reshape(-1)
