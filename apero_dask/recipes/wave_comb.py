@@ -24,6 +24,7 @@ SKEW_BINS = 6  # parts of an order that tell the skew
 SKEW_SIZES = tuple(0.1 * 0.5**k for k in range(10))  # expected sizes of the mean skew that are tried
 SKEW_DECAY = 0.5  # every degree of the skew over the detector is expected to be so many times the one before
 FP_SIGNIFICANCE = 6.0
+MOST_CHI_SQUARE = 10.0  # over the median of the order: a fit that is worse met a defect of the detector
 
 
 def spacing_at(cavity: Cavity, wave: WaveMap, order: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -52,7 +53,7 @@ def find_comb(flux: np.ndarray, var: np.ndarray, cavity: Cavity, wave: WaveMap) 
     lines = blank(order, np.full(order.size, -1, np.int64), np.full(order.size, np.nan), start)
     for _ in range(2):
         near, ratio = _neighbours(order, start, height, spacing)
-        lines, fit = _fit(flux, var, lines, start, near, ratio, spacing)
+        lines, fit, _ = _fit(flux, var, lines, start, near, ratio, spacing)
         found = np.isfinite(fit[:, 1])
         start = np.where(found, fit[:, 1], start)
         height = np.where(found & (fit[:, 0] > 0), fit[:, 0], height)
@@ -120,6 +121,9 @@ def measure_comb(
     polynomial of total degree 4 over the detector, as uneven as the peaks ask for (`mean_over_models`).  With
     the skew in the model the centre means the same whatever weights and window of a fit are, hence the same
     for peaks and lamp lines.
+
+    A peak whose chi-square is ten times the median of its order is left out: it stands on a defect of the
+    detector.  Compared within an order because the model is not perfect: bright peaks show that.
     """
     import numpy as np
 
@@ -139,12 +143,17 @@ def measure_comb(
         inverse = _inverse_finesse(comb, bright[:: max(1, bright.size // FINESSE_PEAKS)])
         shape = LineShape(1.0 / inverse if inverse > 0 else float("inf"), _skew(comb, bright, inverse))
     inverse = 1.0 / shape.finesse
-    found, _ = _fit(
+    found, _, quality = _fit(
         flux, var, lines, lines.x_ref, near, ratio, spacing, lorentz=0.5 * inverse * spacing, slope=slope,
         skew=shape.skew_at(lines.order, lines.x_ref, *flux.shape),
     )  # fmt: skip
     with np.errstate(invalid="ignore"):
-        return found.spoiled(~(np.abs(found.x - found.x_ref) < most_px)), shape
+        bad = ~(np.abs(found.x - found.x_ref) < most_px)
+    for o in range(wave.norders):
+        rows = np.flatnonzero((found.order == o) & ~bad)
+        if rows.size:
+            bad[rows] = quality[rows] > MOST_CHI_SQUARE * float(np.median(quality[rows]))
+    return found.spoiled(bad), shape
 
 
 def _inverse_finesse(comb: _Comb, rows: np.ndarray) -> float:
@@ -244,11 +253,14 @@ def _fit(
     ratio: np.ndarray,
     spacing: np.ndarray,
     **shape: np.ndarray,
-) -> tuple[Lines, np.ndarray]:
+) -> tuple[Lines, np.ndarray, np.ndarray]:
+    """Lines, parameters of the fits and their reduced chi-squares; NaN for fits that failed."""
     import numpy as np
     from apero_kernels.comb import fit_comb
 
-    fit, errors, _, used = fit_comb(flux, var, lines.order, start, near, ratio, FP_REACH * spacing, **shape)
+    fit, errors, quality, used = fit_comb(
+        flux, var, lines.order, start, near, ratio, FP_REACH * spacing, **shape
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = fit[:, 0] / errors[:, 0]
         good = (used > 0) & (snr > FP_SIGNIFICANCE) & (np.abs(fit[:, 1] - lines.x_ref) < 0.5 * spacing)
@@ -265,7 +277,7 @@ def _fit(
         amplitude=kept(fit[:, 0]),
         snr=kept(snr),
     )
-    return measured, np.where(good[:, None], fit, np.nan)
+    return measured, np.where(good[:, None], fit, np.nan), kept(quality)
 
 
 def _neighbours(
