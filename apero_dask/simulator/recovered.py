@@ -1,8 +1,9 @@
 """Recovered velocities beside the injected ones: what a reduction made of a simulated campaign.
 
 Reads the ``.csv`` files of velocities that a reduction writes (columns ``object``, ``frame``, ``rv_kms``,
-``error_ms``, ``drift_ms``, ``qc``) and the truth of the campaign.  The zero point of a mask is its own: the
-mean difference of an object is taken out before anything is judged.
+``error_ms``, ``drift_ms``, ``qc``, ``notes``) and the truth of the campaign.  The zero point of a mask is its
+own: the mean difference of an object is taken out before anything is judged.  Frames whose quality control
+failed are left out, deciding or not: a mask of the wrong kind of star finds peaks in noise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from apero_dask.simulator.archive import StorageError
 from apero_dask.simulator.settings import ConfigError
 
-COLUMNS = ("object", "frame", "rv_kms", "error_ms", "drift_ms", "qc")
+COLUMNS = ("object", "frame", "rv_kms", "error_ms", "drift_ms", "qc", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Agreement:
 
     name: str
     frames: tuple[Recovered, ...]
+    """Those that can be judged."""
+    left_out: tuple[str, ...] = ()
+    """Frames whose quality control failed, with the tests."""
 
     @property
     def offset_ms(self) -> float:
@@ -90,6 +94,7 @@ def read_recovered(folder: Path, truth: Path) -> list[Agreement]:
     except StorageError as error:
         raise ConfigError(f"{error} Name the output folder of the simulation with --truth.") from error
     found: dict[str, list[Recovered]] = {}
+    left_out: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
@@ -97,9 +102,13 @@ def read_recovered(folder: Path, truth: Path) -> list[Agreement]:
             raise ConfigError(f"{path}: expected the columns {', '.join(COLUMNS)}; write it again.")
         for row in rows:
             true = injected.get(row["frame"])
-            if true is None or row["qc"] != "True" or not row["rv_kms"] or not row["error_ms"]:
+            if true is None:
                 continue
-            found.setdefault(f"{row['object']} ({path.stem})", []).append(
+            name = f"{row['object']} ({path.stem})"
+            if row["qc"] != "True" or row["notes"] or not row["rv_kms"] or not row["error_ms"]:
+                left_out.setdefault(name, []).append(f"{row['frame']} {row['notes']}".rstrip())
+                continue
+            found.setdefault(name, []).append(
                 Recovered(
                     row["frame"],
                     float(true["bjd"]),
@@ -110,7 +119,10 @@ def read_recovered(folder: Path, truth: Path) -> list[Agreement]:
             )
     if not found:
         raise ConfigError(f"{folder}: no usable velocity of a frame of this simulation.")
-    return [Agreement(name, tuple(sorted(rows, key=lambda r: r.bjd))) for name, rows in sorted(found.items())]
+    return [
+        Agreement(name, tuple(sorted(rows, key=lambda r: r.bjd)), tuple(left_out.get(name, ())))
+        for name, rows in sorted((name, found.get(name, [])) for name in left_out.keys() | found.keys())
+    ]
 
 
 def compare(folder: Path, truth: Path, factor: float = 1.3, floor_ms: float = 4.0) -> tuple[list[str], bool]:
@@ -132,6 +144,9 @@ def compare(folder: Path, truth: Path, factor: float = 1.3, floor_ms: float = 4.
     lines, agree = [], True
     for one in read_recovered(folder, truth):
         lines.append("")
+        if not one.frames:
+            lines.append(f"{one.name}: no velocity to compare, quality control: {', '.join(one.left_out)}")
+            continue
         lines.append(f"{one.name}: recovered minus injected, zero point {one.offset_ms:+.1f} m/s taken out")
         lines.append("  frame       BJD (TDB)       injected km/s  recovered km/s  difference m/s  error m/s")
         for frame, residual in zip(one.frames, one.residuals_ms, strict=True):
@@ -139,6 +154,8 @@ def compare(folder: Path, truth: Path, factor: float = 1.3, floor_ms: float = 4.
                 f"  {frame.frame:<10s}  {frame.bjd:14.5f}  {frame.injected_kms:13.4f}  "
                 f"{frame.found_kms:14.4f}  {residual:14.1f}  {frame.error_ms:9.1f}"
             )
+        if one.left_out:
+            lines.append(f"  left out, quality control: {', '.join(one.left_out)}")
         if len(one.frames) < 2:
             lines.append("  one frame: nothing to compare beyond the zero point")
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from apero_dask.simulator.config import SimulatorConfig, read_config
 from apero_dask.simulator.expose import RawFrame
 from apero_dask.simulator.paint import Painted, PhotonTruth, paint
 from apero_dask.simulator.runner import campaign_of, record_frame
-from apero_dask.simulator.spec import FrameSpec
+from apero_dask.simulator.spec import Affine, FrameSpec
 from apero_dask.simulator.truth import Truth
 from tests.accuracy.light import Seen, seen_columns
 
@@ -192,6 +192,13 @@ class Reduced:
             for values in wanted:
                 total += place.flux(values["ABC".index(member)].astype(float))
         return total
+
+
+def mean_frame(specs: Sequence[FrameSpec]) -> FrameSpec:
+    """The first of some exposures, with the place of the light and the cavity of their mean."""
+    place = np.mean([astuple(spec.affine) for spec in specs], axis=0)
+    cavity = float(np.mean([spec.cavity_ms for spec in specs]))
+    return replace(specs[0], affine=Affine(*place.tolist()), cavity_ms=cavity)
 
 
 def photon_truth(truth: Truth) -> PhotonTruth:

@@ -32,6 +32,9 @@ def velocity_figures(night: Reduced) -> Iterator[Figure]:
 def frames_of(star: Agreement) -> Iterator[Figure]:
     """Scatter of the frames of one star over their errors, zero point taken out."""
     count = len(star.frames)
+    if not count:
+        yield told(f"radial velocity of {star.name}", "none", f"quality control: {', '.join(star.left_out)}")
+        return
     zero = f"zero point {star.offset_ms:+.1f} m/s, errors {star.predicted_ms:.2f} m/s"
     if count < 2:
         yield told(f"radial velocity of {star.name}", f"{star.offset_ms:+.2f} m/s", zero)

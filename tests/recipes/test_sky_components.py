@@ -160,7 +160,7 @@ def test_planes_and_amplitudes(tmp_path: Path, as_image: bool) -> None:
     assert isinstance(sky, SkyComponents) and sky.with_blaze == as_image
     names, planes = sky_emission.sky_planes(sky, wave, 4 * blaze, 2 * blaze, blaze)
     for plane, true in zip(planes, own.values(), strict=True):
-        # Straight lines between points of step h err by h^2/8 of the curvature, which is 8 ln 2/FWHM^2 at most.
+        # Straight lines between points of step h err by h^2/8 of the curvature, at most 8 ln 2/FWHM^2.
         np.testing.assert_allclose(plane, blaze * true, atol=np.log(2) * (0.5 / FWHM_KMS) ** 2)
     drawn = 800.0 * planes[0] + 300.0 * planes[1]
     variance = 400.0 + drawn

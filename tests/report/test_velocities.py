@@ -172,6 +172,20 @@ def test_recovered_velocities_stand_beside_the_injected_ones(
     assert "does NOT agree" in capsys.readouterr().out
 
 
+def test_velocities_that_failed_their_checks_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth(tmp_path, [(f"232003{k}o", 2458386.6 + k, -110.1) for k in range(3)])
+    for k in range(2):
+        product(tmp_path / "reduced", f"232003{k}o", 2458386.6 + k, RV_CORR=-110.1)
+    product(
+        *(tmp_path / "reduced", "2320032o", 2458388.6),
+        **{"RV_CORR": 80.0, "QCC001N": "CCF_FWHM", "QCC001P": 0},
+    )
+    assert tools.main(["compare-rv", "--data", str(tmp_path)]) == 0
+    assert "left out, quality control: 2320032o CCF_FWHM" in capsys.readouterr().out
+
+
 def test_comparison_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Name the output folder of the simulation with --truth"):
         compare(tmp_path, tmp_path)
