@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from apero_kernels import dark
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.kernels import naive
@@ -66,6 +66,7 @@ def test_clipped_mean_is_the_naive_one(seed, count, dtype):
 
 @quiet
 @given(st.integers(0, 10_000), st.integers(3, 80), st.sampled_from([np.float32, np.float64]), st.booleans())
+@example(786, 34, np.float64, False)  # two middle values of opposite sign
 def test_wide_background_counts_beside_clusters_alone(seed, columns, dtype, in_place):
     rng = np.random.default_rng(seed)
     level = rng.normal(0.0, 0.3, (5, columns)).astype(dtype)
@@ -79,8 +80,9 @@ def test_wide_background_counts_beside_clusters_alone(seed, columns, dtype, in_p
     expected = np.where(near - wide > dtype(1.0), wide, near)
     out = near.copy() if in_place else np.empty_like(near)
     dark.replace_above_wide(level, out if in_place else near, offsets, 1.0, out)
-    # The mean of two middle values may be rounded twice.
-    np.testing.assert_allclose(out, expected, rtol=4 * np.finfo(dtype).eps)
+    # The mean of two middle values may be rounded twice, by parts of theirs: they may nearly cancel.
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(out, expected, rtol=4 * eps, atol=eps * np.nanmax(np.abs(level)))
     if columns >= 60:
         assert (out[1] != near[1])[~np.isnan(near[1])].any(), "no cluster in the test"
 
