@@ -17,7 +17,10 @@ quiet = settings(deadline=None, max_examples=80)  # the first example compiles
 @quiet
 @given(arrays((30, 40)), st.floats(0, 100))
 def test_percentile_is_that_of_the_sorted_values(image, q):
-    assert_close(robust.percentile(image, q), naive.percentile(image, q), np.float64, 8)
+    # The rank is rounded by up to its own size, and counts with the distance of two values.
+    largest = np.max(np.abs(image), where=np.isfinite(image), initial=0.0)
+    ulps = 8 + image.size
+    assert_close(robust.percentile(image, q), naive.percentile(image, q), np.float64, ulps, largest)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
