@@ -77,6 +77,8 @@ def cal_thermal(ctx: RecipeContext) -> None:
     for (kind, fibre), (spectrum, smooth) in made.items():
         cards = {**common, **extraction_cards(ctx, straight, spectrum), **location_cards(ctx, fibre)}
         light = smooth if spectrum.flat is None else smooth * spectrum.flat
+        # Beside a variance: no value where nothing was measured.  SMOOTH keeps the model there.
+        light = np.where(np.isfinite(spectrum.variance), light, np.nan)
         ctx.save(
             kind,
             Image(kind, light, unit="electron"),
