@@ -22,7 +22,7 @@ def velocity_figures(night: Reduced) -> Iterator[Figure]:
     try:
         stars = read_recovered(night.root / "reduced" / VELOCITY_FOLDER, night.root)
     except ConfigError as error:
-        yield told("radial velocities of the night", "none", str(error))
+        yield Figure("radial velocities of the night", "", "none", False, str(error))
     else:
         for star in stars:
             yield from frames_of(star)
@@ -33,7 +33,8 @@ def frames_of(star: Agreement) -> Iterator[Figure]:
     """Scatter of the frames of one star over their errors, zero point taken out."""
     count = len(star.frames)
     if not count:
-        yield told(f"radial velocity of {star.name}", "none", f"quality control: {', '.join(star.left_out)}")
+        tests = f"quality control: {', '.join(star.left_out)}"
+        yield Figure(f"radial velocity of {star.name}", "", "none", False, tests)
         return
     zero = f"zero point {star.offset_ms:+.1f} m/s, errors {star.predicted_ms:.2f} m/s"
     if count < 2:
