@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from apero_dask.instruments import Instrument
+    from apero_dask.recipes.calibrated import Calibrated
 
 Case = tuple[str, Callable[[], object]]
 ROWS = COLUMNS = 4096
@@ -274,6 +279,63 @@ def traces() -> Iterator[Case]:
     )
 
 
+def flat_frame(fibres: str) -> tuple[Calibrated, Instrument]:
+    """Calibrated flat: slit images of the fibres named beside their tabulated places, bad pixels."""
+    from apero_dask.instruments import instrument
+    from apero_dask.recipes.calibrated import Calibrated
+    from apero_dask.recipes.loc_find import table_traces
+
+    spirou = instrument("SPIROU")
+    table = table_traces(spirou, fibres)
+    rng = np.random.default_rng(7)
+    x = np.arange(spirou.nx)
+    shares = np.array([0.22, 0.30, 0.28, 0.20])
+    light = np.zeros((spirou.ny, spirou.nx))
+    for centre, height in zip(table.positions + 2.0 + 0.3 * np.sin(x / 900.0), table.heights, strict=True):
+        blaze = 3e4 * np.sinc((x / spirou.nx - 0.5) * 1.2) ** 2
+        pitch = height / 4.2
+        for row in range(max(0, int(centre.min()) - 12), min(spirou.ny, int(centre.max()) + 13)):
+            away = (row - centre) / (0.34 * pitch)
+            for part, rank in zip(shares, np.arange(-1.5, 2.0), strict=True):
+                d = away - rank / 0.34
+                light[row] += part * blaze * np.exp(-0.5 * d * d)
+    base = np.full(light.shape, 150.0, np.float32)
+    image = (light + np.sqrt(0.4 * light + base) * rng.standard_normal(light.shape)).astype(np.float32)
+    # What is left when isolated bad pixels have been filled.
+    image[rng.random(image.shape, dtype=np.float32) < 0.0022] = np.nan
+    variance = base + np.float32(0.4) * light.astype(np.float32)
+    return Calibrated(image, variance, base, 0.4, 27.9, 12.2), spirou
+
+
+def localisation() -> Iterator[Case]:
+    from apero_kernels import trace
+
+    from apero_dask.recipes.loc_find import Guess, find_traces, table_traces
+    from apero_dask.recipes.loc_fit import fit_slit_images
+
+    for fibres in ("AB", "C"):
+        frame, spirou = flat_frame(fibres)
+        profile = np.empty_like(frame.image)
+        table = table_traces(spirou, fibres)
+        trace.order_profile(frame.image, profile)
+        guess = find_traces(profile, frame.effron, table)
+        parts = f"{fibres}, {np.count_nonzero(guess.seen)} traces"
+
+        def find(profile: np.ndarray = profile, frame: Calibrated = frame, table: Guess = table) -> Guess:
+            return find_traces(profile, frame.effron, table)
+
+        def whole(
+            frame: Calibrated = frame, fibres: str = fibres, profile: np.ndarray = profile,
+            spirou: Instrument = spirou,
+        ) -> None:  # fmt: skip
+            trace.order_profile(frame.image, profile)
+            found = find_traces(profile, frame.effron, table_traces(spirou, fibres))
+            fit_slit_images(frame, found, spirou.slices)
+
+        yield f"{parts}: found and numbered", find
+        yield f"{parts}: profile, found, fitted", whole
+
+
 def extraction() -> Iterator[Case]:
     from apero_kernels import extract
 
@@ -333,6 +395,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "statistics": statistics,
     "scattered": scattered,
     "traces": traces,
+    "localisation": localisation,
     "straighten": straighten,
     "shape": shape,
     "extraction": extraction,

@@ -137,7 +137,6 @@ def peaks(lines: np.ndarray, noise: float, height: float, order_step: float) -> 
         Smallest distance of two orders, px.
     """
     import numpy as np
-    from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
     filled = np.zeros(lines.T.shape)
     rows = np.arange(lines.shape[0])
@@ -146,10 +145,10 @@ def peaks(lines: np.ndarray, noise: float, height: float, order_step: float) -> 
         if np.count_nonzero(good) > 2 * height:
             line[:] = np.interp(rows, rows[good], column[good])
     sigma = SMOOTHING * height
-    smooth = gaussian_filter1d(filled, sigma, axis=1, mode="constant")
+    smooth = _blurred(filled, sigma)
     threshold = np.maximum(
         SIGNIFICANCE * noise / np.sqrt(2.0 * np.sqrt(np.pi) * sigma),
-        FAINTEST * maximum_filter1d(smooth, int(2 * order_step) | 1, axis=1),
+        FAINTEST * _largest_near(smooth, int(order_step)),
     )
     top = smooth[:, 1:-1]
     is_peak = (top > smooth[:, :-2]) & (top >= smooth[:, 2:]) & (top > threshold[:, 1:-1])
@@ -159,6 +158,35 @@ def peaks(lines: np.ndarray, noise: float, height: float, order_step: float) -> 
         curvature = line[k - 1] - 2.0 * line[k] + line[k + 1]
         found.append(k + 0.5 * (line[k - 1] - line[k + 1]) / curvature)
     return found
+
+
+def _blurred(lines: np.ndarray, sigma: float) -> np.ndarray:
+    """Each line convolved with a Gaussian of unit sum, zero beyond the ends."""
+    import numpy as np
+
+    reach = int(4.0 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    padded = np.pad(lines, ((0, 0), (reach, reach)))
+    out = np.zeros(lines.shape)
+    for k, weight in enumerate(weights):
+        out += weight * padded[:, k : k + lines.shape[1]]
+    return out
+
+
+def _largest_near(lines: np.ndarray, reach: int) -> np.ndarray:
+    """Largest value of each line within `reach` of every place."""
+    import numpy as np
+
+    width = 2 * reach + 1
+    largest = np.pad(lines, ((0, 0), (reach, reach)), constant_values=-np.inf)
+    done = 1
+    # Windows of twice the width are the larger of two neighbouring ones; the last two overlap.
+    while done < width:
+        step = min(done, width - done)
+        largest = np.maximum(largest[:, :-step], largest[:, step:])
+        done += step
+    return largest
 
 
 def _smallest_step(table: Guess) -> float:
@@ -175,17 +203,19 @@ def _smallest_step(table: Guess) -> float:
 
 
 def _nearest(place: np.ndarray, inside: np.ndarray, found: list[np.ndarray], reach: float) -> np.ndarray:
-    """Peak nearest to each expected place, NaN without one within `reach`."""
+    """Peak nearest to each expected place ``[..., trace, sample]``, NaN without one within `reach`."""
     import numpy as np
 
     matched = np.full(place.shape, np.nan)
     for k, rows in enumerate(found):
         if not rows.size:
             continue
-        distance = np.abs(rows[None, :] - place[:, k, None])
-        best = distance.argmin(axis=1)
-        near = (distance.min(axis=1) <= reach) & inside[:, k]
-        matched[near, k] = rows[best[near]]
+        wanted = place[..., k]
+        above = np.searchsorted(rows, wanted)
+        lower, upper = rows[np.maximum(above - 1, 0)], rows[np.minimum(above, rows.size - 1)]
+        nearest = np.where(np.abs(lower - wanted) <= np.abs(upper - wanted), lower, upper)
+        near = (np.abs(nearest - wanted) <= reach) & inside[:, k]
+        matched[..., k] = np.where(near, nearest, np.nan)
     return matched
 
 
@@ -200,10 +230,9 @@ def _common_offset(
 
     offsets = np.arange(-furthest, furthest + 0.25, 0.5)
     reach = STEPS[0][1]
-    scores = []
-    for offset in offsets:
-        away = np.abs(_nearest(expected + offset, inside, found, reach) - expected - offset)
-        scores.append(float(np.nansum(1.0 - away / reach)))
+    place = expected + offsets[:, None, None]
+    away = np.abs(_nearest(place, inside, found, reach) - place)
+    scores = np.nansum(1.0 - away / reach, axis=(1, 2))
     return float(offsets[int(np.argmax(scores))])
 
 
@@ -218,8 +247,8 @@ def _smooth_field(u: np.ndarray, v: np.ndarray, values: np.ndarray, degree: int)
     weights = np.ones(target.size)
     solution = np.zeros(len(terms))
     for _ in range(5):
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0]
+        weighted = design * weights[:, None]
+        solution = np.linalg.lstsq(weighted.T @ design, weighted.T @ target, rcond=None)[0]
         residual = target - design @ solution
         scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-3
         weights = 1.0 / (1.0 + (residual / (3.0 * scale)) ** 2) ** 2

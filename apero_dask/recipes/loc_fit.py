@@ -260,22 +260,35 @@ def _smooth_shares(t: np.ndarray, amplitudes: np.ndarray, flux: np.ndarray, befo
     total = amplitudes.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = amplitudes / total[:, None]
-    for k in range(len(amplitudes)):
-        good = np.isfinite(parts[k]).all(axis=0) & (total[k] > 0) & np.isfinite(flux[k])
-        good &= (np.abs(parts[k] - np.median(parts[k][:, good], axis=1)[:, None]) < 0.2).all(axis=0)
-        if np.count_nonzero(good) < 4 * (SHARE_DEGREE + 1):
-            continue
-        # Photon noise of a part goes with the inverse root of the light.
-        root = np.sqrt(total[k, good])
-        solution = np.linalg.lstsq(
-            basis[good] * root[:, None], parts[k][:, good].T * root[:, None], rcond=None
-        )[0]
-        # Beyond the lit columns a polynomial runs away: hold what the last lit ones have.
-        lit = np.flatnonzero(good)
-        held = np.clip(np.arange(t.size), lit[0], lit[-1])
-        smooth = np.clip(basis[held] @ solution, 0.02, None).T
-        shares[k] = smooth / smooth.sum(axis=0)
+    good = np.isfinite(parts).all(axis=1) & (total > 0) & np.isfinite(flux)
+    parts[~np.broadcast_to(good[:, None], parts.shape)] = np.nan
+    with np.errstate(invalid="ignore"):
+        good &= (np.abs(parts - _medians(parts)[..., None]) < 0.2).all(axis=1)
+    listed = np.flatnonzero(np.count_nonzero(good, axis=1) >= 4 * (SHARE_DEGREE + 1))
+    if not listed.size:
+        return shares
+    good = good[listed]
+    # Photon noise of a part goes with the inverse root of the light.
+    root = np.sqrt(np.where(good, total[listed], 0.0))
+    target = np.where(good[:, None], parts[listed], 0.0) * root[:, None]
+    turned, triangle = np.linalg.qr(root[..., None] * basis)
+    solution = np.linalg.solve(triangle, (target @ turned).swapaxes(1, 2))
+    # Beyond the lit columns a polynomial runs away: hold what the last lit ones have.
+    first, last = good.argmax(axis=1), t.size - 1 - good[:, ::-1].argmax(axis=1)
+    held = np.clip(np.arange(t.size), first[:, None], last[:, None])
+    smooth = np.clip(basis[held] @ solution, 0.02, None).swapaxes(1, 2)
+    shares[listed] = smooth / smooth.sum(axis=1, keepdims=True)
     return shares
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Median along the last axis of what is not NaN, NaN where nothing is left."""
+    import numpy as np
+
+    ranked = np.sort(values, axis=-1)
+    count = np.count_nonzero(np.isfinite(values), axis=-1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[-1] - 1)], axis=-1)
+    return np.asarray(np.take_along_axis(ranked, middle, axis=-1).mean(axis=-1))
 
 
 def _no_fit() -> Smooth:

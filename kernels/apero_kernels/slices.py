@@ -25,42 +25,76 @@ def _window(centre, heights, sigma, wings, rows):
 
 
 @kernel
-def _model(x, centres, heights, sigmas, shares, fluxes, wings, model):
-    model[:] = 0.0
-    for t in range(centres.shape[0]):
-        if not (np.isfinite(centres[t, x]) and np.isfinite(fluxes[t, x])):
-            continue
-        sigma = sigmas[t, x]
-        first, end, _ = _window(centres[t, x], heights[t, :, x], sigma, wings + 2.0, model.shape[0])
-        for y in range(first, end):
-            for s in range(shares.shape[1]):
-                d = (y - centres[t, x] - heights[t, s, x]) / sigma
-                model[y] += fluxes[t, x] * shares[t, s, x] * np.exp(-0.5 * d * d) / (ROOT_TWO_PI * sigma)
+def _gaussians(first, end, centre, heights, sigma, out):
+    # Gaussians of unit sum in rows first to end, out[slice, row - first].  From the row next to the middle
+    # each value follows from the one before: the ratio of neighbours falls by a factor, always below 1.
+    step = 1.0 / sigma
+    factor = np.exp(-step * step)
+    for s in range(heights.shape[0]):
+        middle = centre + heights[s]
+        top = min(max(int(np.rint(middle)), first), end - 1)
+        d = (top - middle) * step
+        peak = np.exp(-0.5 * d * d) * step / ROOT_TWO_PI
+        value = peak
+        ratio = np.exp(-(d + 0.5 * step) * step)
+        for y in range(top, end):
+            out[s, y - first] = value
+            value *= ratio
+            ratio *= factor
+        value = peak
+        ratio = np.exp((d - 0.5 * step) * step)
+        for y in range(top - 1, first - 1, -1):
+            value *= ratio
+            ratio *= factor
+            out[s, y - first] = value
 
 
 @kernel
-def _own_terms(y, t, x, centres, heights, sigmas, shares, fluxes, with_flux, terms):
+def _model(x, centres, heights, sigmas, shares, fluxes, wings, model, gaussians, firsts, ends):
+    # Gaussians of all traces in this column, and the light of those whose flux is known.
+    model[:] = 0.0
+    for t in range(centres.shape[0]):
+        firsts[t] = ends[t] = 0
+        sigma = sigmas[t, x]
+        if not (np.isfinite(centres[t, x]) and sigma > 0.0 and np.isfinite(sigma)):
+            continue
+        first, end, _ = _window(centres[t, x], heights[t, :, x], sigma, wings + 2.0, model.shape[0])
+        if end <= first:
+            continue
+        firsts[t] = first
+        ends[t] = end
+        _gaussians(first, end, centres[t, x], heights[t, :, x], sigma, gaussians[t])
+        if np.isfinite(fluxes[t, x]):
+            for s in range(shares.shape[1]):
+                part = fluxes[t, x] * shares[t, s, x]
+                for y in range(first, end):
+                    model[y] += part * gaussians[t, s, y - first]
+
+
+@kernel
+def _own_terms(y, t, x, centres, heights, sigmas, shares, fluxes, with_flux, gaussians, terms):
     # Derivatives by the amplitudes, by the places, by the width; returns the light of this trace here.
     slices = shares.shape[1]
-    sigma = sigmas[t, x]
+    step = 1.0 / sigmas[t, x]
     light = 0.0
     wider = 0.0
     for s in range(slices):
-        d = (y - centres[t, x] - heights[t, s, x]) / sigma
-        g = np.exp(-0.5 * d * d) / (ROOT_TWO_PI * sigma)
+        g = gaussians[s]
         terms[s] = g
         if with_flux:
+            d = (y - centres[t, x] - heights[t, s, x]) * step
             part = fluxes[t, x] * shares[t, s, x] * g
             light += part
-            terms[slices + s] = part * d / sigma
-            wider += part * (d * d - 1.0) / sigma
+            terms[slices + s] = part * d * step
+            wider += part * (d * d - 1.0) * step
     terms[2 * slices] = wider
     return light
 
 
 @kernel
 def _solve_symmetric(matrix, right, n, inverse, solution):
-    # Inverse and solution of a small positive definite system by Cholesky; False if it is singular.
+    # Solution of a small positive definite system by Cholesky, and the inverse of the triangle (lower, zeros
+    # above): that of the matrix is its transpose times itself.  False if the matrix is singular.
     for i in range(n):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -72,40 +106,56 @@ def _solve_symmetric(matrix, right, n, inverse, solution):
                 matrix[i, i] = np.sqrt(total)
             else:
                 matrix[i, j] = total / matrix[j, j]
-    for c in range(n):
-        for i in range(n):
-            total = 1.0 if i == c else 0.0
-            for k in range(i):
-                total -= matrix[i, k] * inverse[k, c]
-            inverse[i, c] = total / matrix[i, i]
-        for i in range(n - 1, -1, -1):
-            total = inverse[i, c]
-            for k in range(i + 1, n):
-                total -= matrix[k, i] * inverse[k, c]
-            inverse[i, c] = total / matrix[i, i]
     for i in range(n):
-        solution[i] = 0.0
-        for k in range(n):
-            solution[i] += inverse[i, k] * right[k]
+        scale = 1.0 / matrix[i, i]
+        for c in range(i):
+            total = 0.0
+            for k in range(c, i):
+                total -= matrix[i, k] * inverse[k, c]
+            inverse[i, c] = total * scale
+        inverse[i, i] = scale
+    for k in range(n):
+        solution[k] = 0.0
+    for i in range(n):
+        total = 0.0
+        for k in range(i + 1):
+            total += inverse[i, k] * right[k]
+        for k in range(i + 1):
+            solution[k] += inverse[i, k] * total
     return True
 
 
 @kernel
+def _sum_variance(inverse, first, end, n):
+    # Variance of the sum of the parameters first to end.
+    total = 0.0
+    for i in range(first, n):
+        part = 0.0
+        for k in range(first, min(end, i + 1)):
+            part += inverse[i, k]
+        total += part * part
+    return total
+
+
+@kernel
 def _fit_slices(
-    image, base, photon, centres, heights, sigmas, shares, fluxes, wings, fewest,
+    image, base, photon, centres, heights, sigmas, shares, fluxes, wings, fewest, tallest,
     amplitudes, shifts, shift_errors, place_errors, widening, widening_errors, flux_errors,
 ):  # fmt: skip
     rows, columns = image.shape
     traces, slices, _ = shares.shape
     most = 2 * slices + 1
     model = np.empty(rows)
+    gaussians = np.empty((traces, slices, tallest))
+    firsts = np.empty(traces, np.int64)
+    ends = np.empty(traces, np.int64)
     terms = np.empty(most)
     normal = np.empty((most, most))
     right = np.empty(most)
     inverse = np.empty((most, most))
     solution = np.empty(most)
     for x in range(columns):
-        _model(x, centres, heights, sigmas, shares, fluxes, wings, model)
+        _model(x, centres, heights, sigmas, shares, fluxes, wings, model, gaussians, firsts, ends)
         for t in range(traces):
             amplitudes[t, :, x] = np.nan
             shifts[t, :, x] = np.nan
@@ -114,7 +164,7 @@ def _fit_slices(
             widening[t, x] = np.nan
             widening_errors[t, x] = np.nan
             flux_errors[t, x] = np.nan
-            if not np.isfinite(centres[t, x]):
+            if ends[t] <= firsts[t]:
                 continue
             first, end, whole = _window(centres[t, x], heights[t, :, x], sigmas[t, x], wings, rows)
             # A window cut by the edge of the frame would pull the trace.
@@ -130,33 +180,44 @@ def _fit_slices(
                 if not (np.isfinite(image[y, x]) and noise > 0.0):
                     continue
                 used += 1
-                light = _own_terms(y, t, x, centres, heights, sigmas, shares, fluxes, with_flux, terms)
+                light = _own_terms(
+                    y, t, x, centres, heights, sigmas, shares, fluxes, with_flux,
+                    gaussians[t, :, y - firsts[t]], terms,
+                )  # fmt: skip
                 # What other traces send here is not this one's.
                 own = image[y, x] - model[y] + light
+                weight = 1.0 / noise
                 for i in range(count):
-                    right[i] += terms[i] * own / noise
+                    weighted = terms[i] * weight
+                    right[i] += weighted * own
                     for j in range(i + 1):
-                        normal[i, j] += terms[i] * terms[j] / noise
+                        normal[i, j] += weighted * terms[j]
             if used < fewest * (end - first) or used <= count:
                 continue
             if not _solve_symmetric(normal, right, count, inverse, solution):
                 continue
-            total = 0.0
             for s in range(slices):
                 amplitudes[t, s, x] = solution[s]
-                for k in range(slices):
-                    total += inverse[s, k]
-            flux_errors[t, x] = np.sqrt(total)
+            flux_errors[t, x] = np.sqrt(_sum_variance(inverse, 0, slices, count))
             if with_flux:
-                total = 0.0
-                for s in range(slices):
-                    shifts[t, s, x] = solution[slices + s]
-                    shift_errors[t, s, x] = np.sqrt(inverse[slices + s, slices + s])
-                    for k in range(slices):
-                        total += inverse[slices + s, slices + k]
-                place_errors[t, x] = np.sqrt(total) / slices
+                for s in range(slices, 2 * slices):
+                    shifts[t, s - slices, x] = solution[s]
+                    shift_errors[t, s - slices, x] = np.sqrt(_sum_variance(inverse, s, s + 1, count))
+                place_errors[t, x] = np.sqrt(_sum_variance(inverse, slices, 2 * slices, count)) / slices
                 widening[t, x] = solution[2 * slices]
-                widening_errors[t, x] = np.sqrt(inverse[2 * slices, 2 * slices])
+                widening_errors[t, x] = np.sqrt(_sum_variance(inverse, 2 * slices, most, count))
+
+
+@kernel
+def _tallest(heights, sigmas, wings):
+    # Rows of the tallest window of the model.
+    most = 0.0
+    for t in range(sigmas.shape[0]):
+        for x in range(sigmas.shape[1]):
+            span = np.max(heights[t, :, x]) - np.min(heights[t, :, x]) + 2.0 * (wings + 2.0) * sigmas[t, x]
+            if np.isfinite(span) and span > most:
+                most = span
+    return int(most) + 2
 
 
 def fit_slices(
@@ -239,8 +300,9 @@ def fit_slices(
         raise ValueError(f"photon: {photon}, expected 0 or more")
     amplitudes, shifts, shift_errors = (np.empty(shares.shape) for _ in range(3))
     place_errors, widening, widening_errors, flux_errors = (np.empty(centres.shape) for _ in range(4))
+    tallest = min(image.shape[0], _tallest(heights, sigmas, float(wings)))
     _fit_slices(
         image, base, float(photon), centres, heights, sigmas, shares, fluxes, float(wings), float(fewest),
-        amplitudes, shifts, shift_errors, place_errors, widening, widening_errors, flux_errors,
+        tallest, amplitudes, shifts, shift_errors, place_errors, widening, widening_errors, flux_errors,
     )  # fmt: skip
     return amplitudes, flux_errors, shifts, shift_errors, place_errors, widening, widening_errors
