@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from apero_dask.core.work import TaskOutcome, Work
 from apero_dask.engine.backend import Lost, Runner
+from apero_dask.engine.freed_memory import keep_freed_memory
 from apero_dask.engine.worker import run_task
 
 
@@ -18,6 +19,7 @@ class SerialBackend:
     in_process = True
 
     def __init__(self, runner: Runner = run_task) -> None:
+        keep_freed_memory()
         self._runner = runner
         self._queue: list[tuple[int, str, Work]] = []
 

@@ -12,6 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
+from apero_dask.engine.freed_memory import keep_freed_memory
+
 COMPUTING = ("core", "engine", "instruments", "io", "recipes", "tables")
 """Packages of apero_dask whose files take part in what a worker computes."""
 
@@ -35,10 +37,12 @@ def installed_code() -> str:
 
 
 def dask_setup(worker: object) -> None:
-    """Leave Ctrl-C to the driver: a terminal sends it to the workers too, and they would die of it.
+    """Keep freed memory, and leave Ctrl-C to the driver: a terminal sends it to the workers too, and they
+    would die of it.
 
     Workers that live in a thread of another process have no signals of their own.
     """
+    keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
