@@ -25,6 +25,7 @@ _STRICT = re.compile(
     r"(?:'(?:''|[^'])*'|[TF]|[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?)?\s*(?:/.*)?",
 )
 _COMMENTARY = ("COMMENT", "HISTORY", "")
+_CONTINUE = "CONTINUE"
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|NEXTEND|PCOUNT|GCOUNT|GROUPS|EXTNAME|EXTVER|EXTLEVEL|INHERIT"
     r"|BSCALE|BZERO|BLANK|BUNIT|DATAMIN|DATAMAX|TFIELDS|T(?:TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM|BCOL)\d+"
@@ -79,10 +80,6 @@ def card_text(keyword: str, value: Value, comment: str = "") -> str:
     CardError
         The keyword or the value is not allowed.
     """
-    if not _KEYWORD.fullmatch(keyword):
-        raise CardError(
-            f"keyword {keyword!r}: expected 1 to 8 of the characters A-Z, 0-9, underscore and hyphen"
-        )
     # 0.0 and -0.0 are equal and written differently.
     return _card(keyword, value, comment) if value else _card.__wrapped__(keyword, value, comment)
 
@@ -90,6 +87,10 @@ def card_text(keyword: str, value: Value, comment: str = "") -> str:
 @lru_cache(maxsize=8192, typed=True)
 def _card(keyword: str, value: Value, comment: str) -> str:
     """Text of a card; products of one frame share most of theirs."""
+    if not _KEYWORD.fullmatch(keyword):
+        raise CardError(
+            f"keyword {keyword!r}: expected 1 to 8 of the characters A-Z, 0-9, underscore and hyphen"
+        )
     try:
         text = f"{keyword.ljust(8)}= {value_text(value)}"
     except CardError as error:
@@ -119,34 +120,43 @@ def carried(cards: Iterable[str]) -> Iterator[str]:
     """
     kept = False
     for card in cards:
-        keyword = keyword_of(card)
-        if keyword == "CONTINUE":
+        if card[:8] == _CONTINUE:
             if kept:
                 yield card
             continue
-        kept = False
-        if STRUCTURE.fullmatch(keyword):
-            continue
-        if keyword in _COMMENTARY:
-            if card[8:].strip():
-                yield card
-            continue
-        if keyword == "HIERARCH":
-            kept = "=" in card
-            if kept:
-                yield card
-            continue
-        if not _KEYWORD.fullmatch(keyword) or card[8:10] != "= ":
-            continue
-        field = card[10:]
-        if _STRICT.fullmatch(field.strip()):
-            kept = True
-            yield card
-            continue
-        value = parse_value(field)
-        if value is not None:
-            text = value if not isinstance(value, str) else value[:LONGEST_TEXT].replace("'", " ")
-            yield card_text(keyword, text)
+        text, kept = _carried(card)
+        if text:
+            yield text
+
+
+@lru_cache(maxsize=16384)
+def _carried(card: str) -> tuple[str, bool]:
+    """Card for a product, empty if it is left out, and whether cards that continue it are kept.
+
+    Products of one frame carry over the same thousand cards.
+    """
+    keyword = keyword_of(card)
+    if STRUCTURE.fullmatch(keyword):
+        return "", False
+    if keyword in _COMMENTARY:
+        return (card if card[8:].strip() else ""), False
+    if keyword == "HIERARCH":
+        return (card, True) if "=" in card else ("", False)
+    if not _KEYWORD.fullmatch(keyword) or card[8:10] != "= ":
+        return "", False
+    field = card[10:]
+    if _STRICT.fullmatch(field.strip()):
+        return card, True
+    value = parse_value(field)
+    if value is None:
+        return "", False
+    text = value if not isinstance(value, str) else value[:LONGEST_TEXT].replace("'", " ")
+    return card_text(keyword, text), False
+
+
+def heads(keywords: Iterable[str]) -> frozenset[str]:
+    """First eight characters of the cards of these keywords."""
+    return frozenset(keyword.ljust(8) for keyword in keywords)
 
 
 def merged(inherited: Iterable[str], own: Iterable[Card]) -> list[str]:
@@ -161,17 +171,23 @@ def merged(inherited: Iterable[str], own: Iterable[Card]) -> list[str]:
     for keyword, value, comment in own:
         if keyword in texts:
             raise CardError(f"{keyword} is written twice")
-        if STRUCTURE.fullmatch(keyword):
+        if _is_structure(keyword):
             raise CardError(f"{keyword} describes the structure of a unit; choose another keyword")
         texts[keyword] = card_text(keyword, value, comment)
     result: list[str] = []
+    replaced = heads(texts)
     dropping = False
     for card in inherited:
-        keyword = keyword_of(card)
-        dropping = keyword in texts or (dropping and keyword == "CONTINUE")
+        head = card[:8]
+        dropping = head in replaced or (dropping and head == _CONTINUE)
         if not dropping:
             result.append(card)
     return result + list(texts.values())
+
+
+@lru_cache(maxsize=8192)
+def _is_structure(keyword: str) -> bool:
+    return STRUCTURE.fullmatch(keyword) is not None
 
 
 def header_unit(cards: Iterable[str]) -> bytes:

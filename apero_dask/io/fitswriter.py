@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apero_dask.io.cards import Card, card_text, header_unit, keyword_of
+from apero_dask.io.cards import Card, card_text, header_unit, heads
 from apero_dask.io.primary import BLOCK
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
@@ -99,17 +99,14 @@ def write_fits(
         card_text("EXTEND", True, "extensions follow"),
         *cards,
     ]
-    excluded = frozenset((*volatile, *_SUM_CARDS))
+    excluded = heads((*volatile, *_SUM_CARDS))
     total, content = hashlib.sha256(), hashlib.sha256()
     size = 0
     try:
         with path.open("wb", buffering=0) as stream:
             for extension in (None, *extensions):
-                texts = head if extension is None else _head(extension)
-                data = _NOTHING if extension is None else _data(extension)
-                for card in texts:
-                    if keyword_of(card) not in excluded:
-                        content.update(card.encode("ascii"))
+                texts, data = (head, _NOTHING) if extension is None else _unit(extension)
+                content.update(_lasting(texts, excluded))
                 data_sum = 0
                 for piece in _pieces(data):
                     content.update(piece)
@@ -141,20 +138,23 @@ def content_digest(path: Path, volatile: Collection[str] = ()) -> str:
     from apero_dask.io.cards import split_cards
     from apero_dask.io.fits import FitsFile
 
-    excluded = frozenset((*volatile, *_SUM_CARDS))
+    excluded = heads((*volatile, *_SUM_CARDS))
     content = hashlib.sha256()
     room = memoryview(bytearray(_PIECE))
     with path.open("rb", buffering=0) as stream:
         for unit in FitsFile(path).units:
-            for card in split_cards(unit.text):
-                if keyword_of(card) not in excluded:
-                    content.update(card.encode("ascii"))
+            content.update(_lasting(split_cards(unit.text), excluded))
             stream.seek(unit.start)
             left = unit.size
             while left and (got := stream.readinto(room[: min(left, _PIECE)])):
                 content.update(room[:got])
                 left -= got
     return content.hexdigest()
+
+
+def _lasting(cards: Sequence[str], excluded: Collection[str]) -> bytes:
+    """Cards that take part in the content digest; `excluded`: their first eight characters."""
+    return "".join([card for card in cards if card[:8] not in excluded]).encode("ascii")
 
 
 def _summed_header(cards: Sequence[str], data_sum: int) -> bytes:
@@ -212,16 +212,12 @@ def _write_all(stream: object, piece: bytes | memoryview) -> None:
         view = view[stream.write(view) :]  # type: ignore[attr-defined]
 
 
-def _head(extension: Image | Table) -> list[str]:
+def _unit(extension: Image | Table) -> tuple[list[str], np.ndarray]:
+    """Cards, and values in one line, in any byte order; rows of a table as they are written."""
     if isinstance(extension, Image):
-        return _image_head(extension)
-    return _table_head(extension)
-
-
-def _data(extension: Image | Table) -> np.ndarray:
-    """Values in one line, in any byte order; rows of a table as they are written."""
-    data = extension.data if isinstance(extension, Image) else _rows(extension)
-    return np.ascontiguousarray(data).reshape(-1)
+        return _image_head(extension), np.ascontiguousarray(extension.data).reshape(-1)
+    rows = _rows(extension)
+    return _table_head(extension, rows), rows
 
 
 def _pieces(data: np.ndarray) -> Iterator[memoryview]:
@@ -267,8 +263,7 @@ def _image_head(image: Image) -> list[str]:
     return [card_text(*card) for card in (*own, *image.cards)] + list(image.texts)
 
 
-def _table_head(table: Table) -> list[str]:
-    rows = _rows(table)
+def _table_head(table: Table, rows: np.ndarray) -> list[str]:
     own: list[Card] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, "bits per value"),

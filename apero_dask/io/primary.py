@@ -15,7 +15,7 @@ import stat
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 Value = str | bool | int | float
 
@@ -76,6 +76,7 @@ _QUOTED = re.compile(r"'((?:''|[^'])*)'(?=[ /]|$)")
 _QUOTED_LOOSELY = re.compile(r"'(.*?)'(?=[ /]|$)")
 
 
+@lru_cache(maxsize=16384)
 def parse_value(field: str) -> Value | None:
     """Value of a card, from the text behind ``=``; None if there is none.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from apero_dask import __version__
@@ -14,7 +15,7 @@ from apero_dask.core.errors import ContractError
 from apero_dask.core.products import KINDS
 from apero_dask.core.work import Calibration, CalibrationFile, QCTest, Work
 from apero_dask.instruments import Instrument
-from apero_dask.io.cards import LONGEST_TEXT, Card, carried, keyword_of, split_cards
+from apero_dask.io.cards import LONGEST_TEXT, Card, carried, split_cards
 
 VOLATILE = ("DRSPDATE", "DRSPID")
 """Cards that differ between two reductions of the same data; comparisons leave out exactly these."""
@@ -68,9 +69,18 @@ TABLE_KEYWORDS = ("OBJECT", "DRSOBJN", "DPRTYPE", "MJDATE", "MJDEND", "MJDMID", 
 """Repeated in the header of a main table, for readers that look only there."""
 
 
-def inherited(text: str) -> list[str]:
-    """Cards a product takes over from the header of its leading input: everything but what is its own."""
-    return list(carried(card for card in split_cards(text) if not _OWN.fullmatch(keyword_of(card))))
+@lru_cache(maxsize=8)
+def inherited(text: str) -> tuple[str, ...]:
+    """Cards a product takes over from the header of its leading input: everything but what is its own.
+
+    Kept for the other products of the frame.
+    """
+    return tuple(carried(card for card in split_cards(text) if not _is_own(card[:8])))
+
+
+@lru_cache(maxsize=8192)
+def _is_own(head: str) -> bool:
+    return _OWN.fullmatch(head.rstrip()) is not None
 
 
 def process_cards(work: Work, kind: str, fibre: str) -> list[Card]:

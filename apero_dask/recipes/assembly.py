@@ -68,7 +68,7 @@ def product_header(
 
 def main_extension(kind: str, main: Image | Table, cards: Sequence[str]) -> Image | Table:
     """First extension under the name of the product; a table repeats the most important keywords."""
-    from apero_dask.io.cards import keyword_of
+    from apero_dask.io.cards import heads
     from apero_dask.io.fitswriter import Table
     from apero_dask.io.primary import parse_cards
     from apero_dask.io.provenance import TABLE_KEYWORDS
@@ -76,10 +76,10 @@ def main_extension(kind: str, main: Image | Table, cards: Sequence[str]) -> Imag
     named = replace(main, name=KINDS[kind].outid)
     if not isinstance(named, Table):
         return named
-    wanted, kept = [], False
+    wanted, kept, repeats = [], False, heads(TABLE_KEYWORDS)
     for card in cards:  # a few of a thousand are read
-        keyword = keyword_of(card)
-        kept = keyword in TABLE_KEYWORDS or (kept and keyword == "CONTINUE")
+        head = card[:8]
+        kept = head in repeats or (kept and head == "CONTINUE")
         if kept:
             wanted.append(card)
     values = parse_cards("".join(wanted))
@@ -125,6 +125,8 @@ def check_precision(recipe: str, kind: str, extension: Image | Table, instrument
 
 def _plain(value: Any) -> Any:
     """Python value of a numpy scalar; a number that is not finite becomes the text FITS readers expect."""
+    if type(value) in (str, int, bool):
+        return value
     item = getattr(value, "item", None)
     plain = item() if item is not None else value
     if isinstance(plain, float) and (plain != plain or plain in (float("inf"), float("-inf"))):
