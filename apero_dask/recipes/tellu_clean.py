@@ -119,7 +119,7 @@ def transmission_planes(
         return out
     place = np.ascontiguousarray(table.place(wave[pick] / (1.0 + velocity / C_KMS)))
     points = table.depth.shape[1]
-    values = np.zeros((3, points))
+    values = np.empty((3, points))
     reach = int(60.0 / STEP_KMS)
     done = 0
     for low, high in sorted((row[0], row[-1]) for row in place):
@@ -127,11 +127,13 @@ def transmission_planes(
         first, end = max(int(low) - reach, done, 0), min(int(high) + reach, points)
         if end > first:
             part = slice(first, end)
+            values[:, done:first] = 0.0  # between orders
             tau_water, tau_dry = table.depth[0, part], table.depth[1, part]
             values[0, part] = np.exp(-(np.float32(water) * tau_water + np.float32(dry) * tau_dry))
             np.multiply(values[0, part], tau_water, out=values[1, part])
             np.multiply(values[0, part], tau_dry, out=values[2, part])
             done = end
+    values[:, done:] = 0.0
     found = np.empty((3, *place.shape))
     spread(
         values,

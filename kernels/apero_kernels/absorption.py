@@ -5,6 +5,7 @@ The fine grid is uniform in velocity: point j lies at the wavelength ``first * e
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -53,11 +54,43 @@ def _tables(first_exponent, count, reach, table):
 
 
 @kernel
+def _weight(at, centre, per_point, shape):
+    u = abs(at - centre) * per_point
+    i = int(u)
+    # Unsigned: no test for places counted from the end.
+    k = np.uint64(i)
+    low = shape[k]
+    return low + (u - i) * (shape[k + np.uint64(1)] - low)
+
+
+@kernel
+def _three_means(one, two, three, first, centre, per_point, shape):
+    # All sums in one loop: each waits for its own last term only, and no weight is stored.
+    total, a, b, c = 0.0, 0.0, 0.0, 0.0
+    for j in range(one.shape[0]):
+        w = _weight(first + j, centre, per_point, shape)
+        total += w
+        a += w * one[j]
+        b += w * two[j]
+        c += w * three[j]
+    return a / total, b / total, c / total
+
+
+@kernel
+def _mean(values, first, centre, per_point, shape):
+    total, mean = 0.0, 0.0
+    for j in range(values.shape[0]):
+        w = _weight(first + j, centre, per_point, shape)
+        total += w
+        mean += w * values[j]
+    return mean / total
+
+
+@kernel
 def _spread(values, place, fwhm, exponent, step, first_exponent, reach, table, out):
     planes, n = values.shape
     orders, columns = place.shape
     nodes = table.shape[1]
-    weights = np.empty(n)
     for o in range(orders):
         for x in range(columns):
             p = exponent[o, x]
@@ -74,19 +107,17 @@ def _spread(values, place, fwhm, exponent, step, first_exponent, reach, table, o
                     out[c, o, x] = np.nan
                 continue
             per_point = (nodes - 2) / (reach[k] * scale)
-            total = 0.0
-            shape = table[k]
-            for j in range(first, end):
-                u = abs(j - place[o, x]) * per_point
-                i = int(u)
-                weights[j - first] = shape[i] + (u - i) * (shape[i + 1] - shape[i])
-                total += weights[j - first]
-            for c in range(planes):
-                row = values[c]
-                mean = 0.0
-                for j in range(first, end):
-                    mean += weights[j - first] * row[j]
-                out[c, o, x] = mean / total
+            at, shape = place[o, x], table[k]
+            c = 0
+            while c + 3 <= planes:
+                out[c, o, x], out[c + 1, o, x], out[c + 2, o, x] = _three_means(
+                    values[c, first:end], values[c + 1, first:end], values[c + 2, first:end],
+                    first, at, per_point, shape,
+                )  # fmt: skip
+                c += 3
+            while c < planes:
+                out[c, o, x] = _mean(values[c, first:end], first, at, per_point, shape)
+                c += 1
 
 
 def add_lines(
@@ -172,7 +203,14 @@ def spread(
         return
     low = EXPONENT_STEP * math.floor(float(found.min()) / EXPONENT_STEP)
     count = round((float(found.max()) - low) / EXPONENT_STEP) + 2
+    reach, table = _line_spreads(low, count)
+    _spread(values, place, fwhm, exponent, float(step), low, reach, table, out)
+
+
+@functools.lru_cache(maxsize=8)
+def _line_spreads(low: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reach and table of `count` exponents from `low` on; fits ask for the same ones in every step."""
     reach = (-2.0 * math.log(SMALLEST)) ** (1.0 / (low + EXPONENT_STEP * np.arange(count)))
     table = np.empty((count, NODES))
     _tables(low, count, reach, table)
-    _spread(values, place, fwhm, exponent, float(step), low, reach, table, out)
+    return reach, table

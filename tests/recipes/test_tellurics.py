@@ -630,3 +630,24 @@ def test_residual_model_of_planted_errors() -> None:
     predicted = found.residual(8.0, 1.1)
     np.testing.assert_allclose(predicted, 0.05 * 8 * depth[0] - 0.03 * 1.1 * depth[1], atol=0.012)
     assert np.abs(predicted[0, 210:] + 0.03 * 1.1 * 0.2).mean() < 0.002
+
+
+@pytest.mark.parametrize(("points", "sigma"), [(5000, 7.3), (1801, 12.0), (400, 1.1)])
+def test_sharpened_spectra(points: int, sigma: float) -> None:
+    """The single convolution is what the corrections one after the other give."""
+    from scipy.ndimage import gaussian_filter1d
+
+    from apero_dask.recipes.tellu_resolution import PASSES, sharpened
+
+    rng = np.random.default_rng(points)
+    seen = 1.0 + 0.3 * rng.standard_normal(points)
+    # Constant at the ends, as beyond the ends of a template; different ones, which must not mix.
+    seen[:20], seen[-20:] = 0.4, 1.6
+    expected = np.pad(seen, points, mode="edge")
+    start = expected.copy()
+    for _ in range(PASSES):
+        missing = start - gaussian_filter1d(expected, sigma, mode="nearest")
+        expected += gaussian_filter1d(missing, 0.5 * sigma, mode="nearest")
+    found = sharpened(seen, sigma)
+    # A Fourier transform of n numbers rounds by some log2(n) ulps of the largest.
+    assert np.max(np.abs(found - expected[points:-points])) < 50 * np.spacing(np.abs(expected).max())
