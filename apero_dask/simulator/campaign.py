@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
@@ -149,15 +150,14 @@ def build_campaign(
 def _true_stars(
     nights: list[list[Exposure]], programme: Programme, config: CampaignConfig
 ) -> dict[str, Star]:
-    """Stars of a campaign by name; the orbit of the first M dwarf follows the configuration."""
+    """Stars of a campaign by name; the orbit of the science star follows the configuration."""
     stars: dict[str, Star] = {}
-    science = ""
+    science = programme.science
     for exposure in (e for exposures in nights for e in exposures):
         star = exposure.star
         if star is None or star.target.kind == "sky" or star.target.name in stars:
             continue
-        if star.target.kind == "mdwarf" and not science:
-            science = star.target.name
+        if star.target.kind == "mdwarf" and star.target.name == (science := science or star.target.name):
             given = {key: getattr(config, key) for key in _ORBIT_KEYS}
             orbit = replace(
                 programme.orbit or star.orbit, **{k: v for k, v in given.items() if v is not None}
@@ -171,8 +171,11 @@ def _days(programme: Programme, nights: int, spacing_d: int) -> list[int]:
     if spacing_d:
         return [spacing_d * k for k in range(nights)]
     if programme.span_d and programme.nights > 1:
-        step = programme.span_d / (programme.nights - 1)
-        return [round(step * k) for k in range(nights)]
+        # Even steps cannot tell a period from its alias: up to 0.4 of a step off, by multiples of the root
+        # of two, which spread evenly whatever their number.  The two ends stay.
+        step, last = programme.span_d / (programme.nights - 1), programme.nights - 1
+        off = [0.8 * ((k * math.sqrt(2.0)) % 1.0 - 0.5) if k % last else 0.0 for k in range(nights)]
+        return [round(step * (k + off[k])) for k in range(nights)]
     return list(range(nights))
 
 

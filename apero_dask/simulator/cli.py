@@ -15,7 +15,7 @@ EXIT_STORAGE = 5
 """Exit status: the command cannot be carried out as given; it could not be carried on."""
 
 
-SMALL_CAMPAIGNS = ("demo", "rv", "faults")
+SMALL_CAMPAIGNS = ("demo", "rv", "season", "faults")
 """Campaigns that use the small instrument unless another one is named."""
 
 

@@ -10,6 +10,7 @@ from apero_dask.simulator.schedule import EVENING_FLATS_H, MORNING_FLATS_H, Bloc
 from apero_dask.simulator.targets import (
     GAMSCT,
     GL699,
+    GL729,
     PEG59,
     TOI442,
     ZETVIR,
@@ -36,11 +37,14 @@ class Programme:
     """Exposures of the science target per night when the user gives none."""
     first_night: str
     span_d: int
-    """Days from the first to the last night of the default campaign; 0 = consecutive nights."""
+    """Days from the first to the last night of the default campaign, the others at uneven steps between;
+    0 = consecutive nights."""
     stretches: Callable[[int, int, int, Site], tuple[Stretch, ...]]
     """(night number from 0, exposures of the science target, MJD of the night, site) -> the night."""
     orbit: Orbit | None = None
-    """Replaces the orbit of the first science star."""
+    """Replaces the orbit of the science star."""
+    science: str = ""
+    """Star whose orbit the configuration sets; empty = the first M dwarf that is observed."""
     cycle_night: int = 0
     """Number (from 1) of the first night after a thermal cycle, 0 for none."""
 
@@ -138,6 +142,19 @@ def _rv(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     )
 
 
+def _season(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
+    """A small calibration set, one hot star, the science target and a constant star near transit."""
+    stars = [((PEG59, GAMSCT)[night % 2], 1), (GL699, frames), (GL729, frames)]
+    sky = sorted(
+        ((transit_h(star, mjd, site), Block("OBJ_FP", count, star)) for star, count in stars),
+        key=lambda item: item[0],
+    )
+    return (
+        evening(flats=(2, 2, 3), fp=3, dark_fp=2 if night == 0 else 0),
+        *(Stretch((block,), hour) for hour, block in sky),
+    )
+
+
 def _survey(night: int, frames: int, mjd: int, site: Site) -> tuple[Stretch, ...]:
     """Full calibrations, two hot stars and four M dwarfs out of forty, a quarter of `frames` on each."""
     stars = [grid_star((4 * night + i) % 40 + 1) for i in range(4)]
@@ -190,6 +207,20 @@ PROGRAMMES: dict[str, Programme] = {
             span_d=300,
             stretches=_rv,
             cycle_night=21,
+        ),
+        Programme(
+            "season",
+            "twenty nights over 300 days with small calibration sets, on a star with a companion and on a "
+            "constant one",
+            nights=20,
+            frames=2,
+            first_night="2019-01-25",
+            span_d=300,
+            stretches=_season,
+            # 12 m/s, scaled to the information of the small instrument: four times larger errors.
+            orbit=Orbit(gamma_kms=-110.1, k_ms=48.0, period_d=11.3, eccentricity=0.2, omega_deg=60.0),
+            science=GL699.target.name,
+            cycle_night=11,
         ),
         Programme(
             "faults",

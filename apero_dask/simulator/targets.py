@@ -72,6 +72,27 @@ TOI442 = Star(
     ("TOI 442", "LP 714-47"),
 )
 
+GL729 = Star(
+    Target(
+        name="Gl729",
+        kind="mdwarf",
+        ra_deg=282.455700,
+        dec_deg=-23.836200,
+        pm_ra_arcsec_yr=0.64,
+        pm_dec_arcsec_yr=-0.19,
+        parallax_mas=336.03,
+        teff_k=3213.0,
+        catalogue_rv_kms=-10.7,
+        snr=150.0,
+        pi_name="PI One",
+        run_id="18BP40",
+        spectrum_seed=729,
+    ),
+    Orbit(gamma_kms=-10.3),
+    ("Gl 729", "Ross 154", "HIP 92403"),
+)
+"""Close to the ecliptic: the Earth moves it by 60 km/s in half a year.  The simulated one is constant."""
+
 
 def _hot(
     name: str, ra: float, dec: float, pm: tuple[float, float], teff: float, vsini: float, rv: float

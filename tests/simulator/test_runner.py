@@ -351,7 +351,7 @@ def test_instrument_follows_the_campaign_unless_it_is_named(tmp_path, capsys, mo
 def test_campaigns_are_listed(capsys):
     assert run("--list") == 0
     out = capsys.readouterr().out
-    for name in ("demo", "worked", "rv", "faults", "survey"):
+    for name in ("demo", "worked", "rv", "season", "faults", "survey"):
         assert f"{name} " in out
 
 
