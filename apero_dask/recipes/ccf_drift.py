@@ -53,7 +53,9 @@ class Drift:
         return math.isfinite(self.value)
 
 
-def measure(ctx: RecipeContext, flux: np.ndarray, variance: np.ndarray, fibre: str) -> Drift:
+def measure(
+    ctx: RecipeContext, flux: np.ndarray, variance: np.ndarray, fibre: str, shared: float = 1.0
+) -> Drift:
     """Measure the comb of a frame, where the blaze of its own fibre says that there is light.
 
     Parameters
@@ -62,6 +64,8 @@ def measure(ctx: RecipeContext, flux: np.ndarray, variance: np.ndarray, fibre: s
         Spectrum of the reference fibre; NaN = no information.
     fibre
         The reference fibre.
+    shared
+        Variance of a column over that which counts for a line.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def measure(ctx: RecipeContext, flux: np.ndarray, variance: np.ndarray, fibre: s
     grid, profiles, lines = comb_profiles(shown, wave, comb_mask(cavity))
     fit = fit_comb(grid, profiles.sum(axis=0), int(lines.sum()))
     found = np.isfinite(fit.velocity) and abs(fit.velocity) < grid[-1] and fit.contrast > LEAST_CONTRAST
-    noise = spectrum_noise(shown, variance, wave)
+    noise = spectrum_noise(shown, variance, wave) / np.sqrt(shared)
     return Drift(
         simultaneous=fit.velocity if found else float("nan"),
         reference=_number(cards.get("WFPDRIFT")) if own else float("nan"),

@@ -15,7 +15,14 @@ from apero_dask.recipes.ccf_velocity import FAST_KMS, StarVelocity, star_velocit
 from apero_dask.recipes.context import RecipeContext
 from apero_dask.recipes.line_mask import check_coverage, mask_of
 from apero_dask.recipes.photon_noise import spectrum_noise
-from apero_dask.recipes.science_input import absorption_of, berv_of, blaze_of, number_of, spectrum_of
+from apero_dask.recipes.science_input import (
+    absorption_of,
+    berv_of,
+    blaze_of,
+    number_of,
+    shared_noise,
+    spectrum_of,
+)
 from apero_dask.recipes.wave_maps import wave_map
 
 if TYPE_CHECKING:
@@ -58,7 +65,8 @@ def correlate_frame(ctx: RecipeContext) -> None:
     wave = wave_map(ctx, "WAVE", fibre).image()
     mask = mask_of(ctx)
     check_coverage(mask, wave)
-    light = expected_light(flux, variance, blaze_of(ctx, fibre, flux.shape), wave)
+    shared = shared_noise(file)
+    light = expected_light(flux, variance / shared, blaze_of(ctx, fibre, flux.shape), wave)
     found = star_velocity(
         light,
         mask,
@@ -69,11 +77,13 @@ def correlate_frame(ctx: RecipeContext) -> None:
         mode=str(ctx.option("masknormmode")),
         berv_max=_largest_berv(file, berv),
     )
-    noise = spectrum_noise(flux, variance, wave)
+    # Of the slopes it takes the noise of single columns, which is what they have.
+    noise = spectrum_noise(flux, variance, wave) / math.sqrt(shared)
     drift = _drift(ctx)
     _judge(ctx, found, drift, "CCF_FP" in {kind for kind, _, _ in ctx.work.outputs})
     ctx.parameter("LEAST_BLAZE", LEAST_BLAZE)
     ctx.parameter("LEAST_TRANSMISSION", LEAST_TRANSMISSION)
+    ctx.parameter("SHARED_NOISE", shared, description="variance of a column over that of a line")
     ctx.parameter("MASK", mask.name, mask.origin, "line mask used")
     snr = number_of(file, f"EXTSN{ctx.instrument.snr_client:03d}")
     cards = {
@@ -125,7 +135,7 @@ def _drift(ctx: RecipeContext) -> ccf_drift.Drift | None:
     file = ctx.open(files[0])
     flux, variance = spectrum_of(file, ctx.instrument)
     (fibre,) = ctx.instrument.reference_fibres
-    return ccf_drift.measure(ctx, flux, variance, fibre)
+    return ccf_drift.measure(ctx, flux, variance, fibre, shared_noise(file))
 
 
 def _judge(ctx: RecipeContext, found: StarVelocity, drift: ccf_drift.Drift | None, wanted: bool) -> None:

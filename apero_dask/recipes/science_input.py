@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.recipes.spectrum import SHARED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,29 @@ def number_of(file: FitsFile, keyword: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def shared_noise(file: FitsFile) -> float:
+    """Variance of a column of a spectrum over that which counts for lines; 1 if the file does not tell.
+
+    Straightening moves light by fractions of a column and shares the noise among neighbours: a column
+    half-way between two has 0.80 of the variance it had.  The place of a line is as uncertain as before
+    (within 1 per cent from 2.8 px full width at half maximum on), for what the neighbours got varies with it.
+
+    Raises
+    ------
+    DataError
+        The card is there, but is no positive number.
+    """
+    value = number_of(file, SHARED)
+    if value is None and SHARED not in file.values:
+        return 1.0
+    if value is None or not value > 0.0:
+        raise DataError(
+            f"{file.path}: {SHARED} = {file.values[SHARED]}, expected a positive number; extract the frame "
+            "again."
+        )
+    return value
 
 
 def berv_of(file: FitsFile) -> float:

@@ -40,6 +40,8 @@ LOCATION = (
 )
 """Beginnings of the keywords about traces that spectra take over from the localisation."""
 METHODS = ("optimal", "two_step")
+SHARED = "EXTSHARE"
+"""Card: mean variance of the columns over what it would be without interpolation along the order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +217,19 @@ def extraction_cards(ctx: RecipeContext, straight: Straight, spectrum: Spectrum)
         "EXTNREJ": (int(spectrum.rejected.sum()), "pixels left out"),
         "EXTSMAX": (spectrum.peak, "[ADU] largest mean flux per pixel in mid-order"),
         "EFFRON": (straight.effron, "[e-] noise of background pixels"),
+        SHARED: (_shared(ctx, spectrum), "variance of a column over that of wide lines"),
     }
     for name, value in zip(AFFINE_NAMES, straight.affine, strict=True):
         cards[f"SHAPE_{name}"] = (float(value), "transform of the night")
     return cards
+
+
+def _shared(ctx: RecipeContext, spectrum: Spectrum) -> float:
+    """Mean over the columns with light of the variance that interpolation left."""
+    import numpy as np
+
+    lit = np.isfinite(spectrum.e2ds)
+    return float(np.mean(geometry(ctx, spectrum.fibre).noise[lit])) if lit.any() else 1.0
 
 
 def location_cards(ctx: RecipeContext, fibre: str) -> dict[str, Any]:

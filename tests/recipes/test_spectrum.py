@@ -205,6 +205,9 @@ def test_signal_to_noise_and_cards() -> None:
     assert spectrum.order_snr(np.full((1, 300), -50.0), 10.0, 17)[0] == pytest.approx(-50 / 40)
     cards = spectrum.extraction_cards(context(1), straightened(1), found)
     assert cards["EXTSN011"][0] == found.snr[11] and cards["EXTR1"][0] == 16
+    shared = order_windows.geometry(context(1), "AB").noise[np.isfinite(found.e2ds)]
+    # Between half-way and at a sample, and all phases occur.
+    assert cards["EXTSHARE"][0] == pytest.approx(shared.mean()) and 0.8 < shared.mean() < 1.0
     assert cards["SHAPE_DX"][0] == pytest.approx(truth_night(1).maps.affine[0])
 
 
