@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.context import RecipeContext
+from apero_dask.recipes.rawramp import read_time
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,13 @@ def image_rows(file: FitsFile, first: int, end: int) -> np.ndarray:
 def variance_rows(file: FitsFile, first: int, end: int, instrument: Instrument) -> np.ndarray:
     """Rows of the variance of a preprocessed image, float32 (ADU/s)^2.
 
-    A file of another program has no such plane; its variance follows from the ramp.
+    A file of another program has no such plane; its variance follows from the ramp, its reads as long as
+    FRMTIME or, without that card, the instrument says.
+
+    Raises
+    ------
+    DataError
+        NREADS is missing, or FRMTIME is no positive number.
     """
     import numpy as np
     from apero_kernels.ramps import ramp_variance
@@ -89,7 +96,7 @@ def variance_rows(file: FitsFile, first: int, end: int, instrument: Instrument) 
         image,
         np.full_like(image, reads),
         out,
-        frame_time_s=file.number("FRMTIME"),
+        frame_time_s=read_time(file, instrument),
         read_noise_e=instrument.read_noise_e,
         gain=instrument.gain,
         longest=reads,

@@ -71,7 +71,8 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
     Raises
     ------
     DataError
-        No extension, two or three of the four, planes of another shape, or times that make no ramp.
+        No extension, two or three of the four, planes of another shape, or times that make no ramp; for a
+        frame without FRMTIME see :func:`read_time`.
     """
     import numpy as np
 
@@ -92,13 +93,11 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
     if found == 4:
         counted = raw.image(4)
         planes.append(counted if counted.dtype == np.int16 else counted.astype(np.float32, copy=False))
-    exptime = raw.number("EXPTIME")
-    frame_time = raw.number("FRMTIME") if "FRMTIME" in raw.values else instrument.frame_time_s
-    if frame_time <= 0 or exptime <= 0:
+    exptime, frame_time = raw.number("EXPTIME"), read_time(raw, instrument)
+    if exptime <= 0:
         raise DataError(
-            f"{raw.path}: FRMTIME = {frame_time} s, EXPTIME = {exptime} s, expected positive times; "
-            "correct the "
-            "header or reject the frame."
+            f"{raw.path}: EXPTIME = {exptime} s, expected a positive time; correct the header or reject the "
+            "frame."
         )
     longest = round(raw.number("NREADS")) if "NREADS" in raw.values else round(exptime / frame_time) + 1
     if longest < 2:
@@ -110,6 +109,27 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
     intercept, error = (planes[1], planes[2]) if found == 4 else (None, None)
     mask = np.zeros(shape, np.uint8)
     return Ramp(raw.name, planes[0], intercept, error, reads, mask, longest, frame_time, exptime)
+
+
+def read_time(file: FitsFile, instrument: Instrument) -> float:
+    """Time of one read, s: FRMTIME of the header, that of the instrument for a frame that does not tell.
+
+    The detector has one clock, so that a header without the card is no reason to lose a frame.
+
+    Raises
+    ------
+    DataError
+        FRMTIME is there, but is no positive number.
+    """
+    if "FRMTIME" not in file.values:
+        return instrument.frame_time_s
+    time = file.number("FRMTIME")
+    if not time > 0:
+        raise DataError(
+            f"{file.path}: FRMTIME = {time} s, expected a positive time; correct the header, leave the card "
+            f"out ({instrument.name} reads in {instrument.frame_time_s} s) or reject the frame."
+        )
+    return time
 
 
 def register_frame(

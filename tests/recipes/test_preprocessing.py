@@ -15,6 +15,7 @@ from astropy.io import fits
 from apero_dask.core.errors import DataError
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes import rawramp
+from apero_dask.recipes.imagecal import variance_rows
 from apero_dask.simulator.ramp import slope_variance
 from tests.accuracy import detector as measure
 from tests.recipes.night import (
@@ -430,6 +431,8 @@ def test_other_unusable_files(tmp_path: Path) -> None:
     for keyword, value, text in (
         ("NREADS", 1, "NREADS = 1"),
         ("EXPTIME", "long", 'EXPTIME = "long"'),
+        ("EXPTIME", -1.0, r"EXPTIME = -1\.0 s, expected a positive time"),
+        ("FRMTIME", 0.0, r"FRMTIME = 0\.0 s, expected a positive time.* leave the card out"),
         ("MJDEND", "", "no usable time"),
         ("INSTRUME", "OTHER", "other instrument"),
     ):
@@ -441,3 +444,29 @@ def test_other_unusable_files(tmp_path: Path) -> None:
         with fits.open(path, mode="update") as units:
             units[0].header[keyword] = before
     assert bench.preprocess(spec).passed
+
+
+def test_frame_without_the_time_of_a_read(tmp_path: Path) -> None:
+    """The clock of the detector stands in for FRMTIME, in preprocessing and behind it alike."""
+    bench = Bench(tmp_path, 1, QUIET)
+    spec = bench.specs("DARK_DARK_INT")[0]
+    bench.write(spec)
+    path = tmp_path / "raw" / spec.obs_dir / f"{spec.identifier}.fits"
+    variances = []
+    for told in (True, False):
+        if not told:
+            with fits.open(path, mode="update") as units:
+                assert units[0].header["FRMTIME"] == MINI.frame_time_s
+                del units[0].header["FRMTIME"]
+        assert bench.preprocess(spec).passed
+        with fits.open(bench.pp_path(spec)) as units:
+            assert ("FRMTIME" in units[0].header) is told
+            names = [unit.name for unit in units]
+            # As a file of another program: the variance follows from the ramp.
+            units["VARIANCE"].name = "OTHER"
+            units.writeto(tmp_path / "other.fits", overwrite=True)
+        assert "VARIANCE" in names
+        other = FitsFile(tmp_path / "other.fits")
+        variances.append((FitsFile(bench.pp_path(spec)).image("VARIANCE"), variance_rows(other, 0, 64, MINI)))
+    for first, second in zip(*variances, strict=True):
+        np.testing.assert_array_equal(first, second)
