@@ -106,6 +106,18 @@ def noise_gain(phase: np.ndarray, along: Basis) -> np.ndarray:
 
 @kernel
 def mirrored(i, n):
+    """Index in 0..n-1 of sample `i` of a row of `n` that goes on as its mirror image at both ends.
+
+    The ends themselves are not repeated: -1 is 1 and n is n-2, the boundary of interpolating splines
+    (Unser 1999, IEEE Sig. Proc. Mag. 16, 22, box 2).
+
+    Parameters
+    ----------
+    i : int
+        Any integer.
+    n : int
+        Samples, at least 1.
+    """
     if n == 1:
         return 0
     period = 2 * (n - 1)

@@ -14,16 +14,28 @@ from astropy.io import fits
 from scipy.interpolate import CubicSpline, make_interp_spline
 
 from apero_dask.core.errors import DataError
-from apero_dask.core.work import InputFile, Work
-from apero_dask.io.fitswriter import Image
+from apero_dask.core.work import Calibration, InputFile, Work
+from apero_dask.io.cards import split_cards
+from apero_dask.io.fits import FitsFile
+from apero_dask.io.fitswriter import Image, Table, write_fits
 from apero_dask.recipes import comb_drift, extract_run
 from apero_dask.recipes.calibrated import Calibrated
 from apero_dask.recipes.context import RecipeResult, run_recipe
 from apero_dask.recipes.wave_cavity import C_MS
+from apero_dask.recipes.wave_maps import WaveMap, coefficient_columns
 from apero_dask.simulator import ephemeris
 from apero_dask.simulator.spec import FrameSpec
 from tests.recipes import extractnight
-from tests.recipes.extractnight import FIBRES, SCIENCE, extract, solution, star, work, write_frame
+from tests.recipes.extractnight import (
+    FIBRES,
+    SCIENCE,
+    calibrations,
+    extract,
+    solution,
+    star,
+    work,
+    write_frame,
+)
 from tests.recipes.night import spread
 from tests.recipes.productchecks import check_product, resolver
 from tests.recipes.runs import MINI
@@ -32,6 +44,7 @@ from tests.recipes.truthcal import truth_night
 ALL_SEEDS = (1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow))
 FULL_PEAKS = 26_786
 """Peaks of the comb in the full instrument, for which the figures of the drift are given."""
+STRUCTURE = ("SIMPLE", "BITPIX", "NAXIS", "EXTEND", "NEXTEND", "END")
 
 
 @lru_cache
@@ -418,6 +431,38 @@ def test_one_fibre() -> None:
     heads = [fits.getheader(files["E2DSFF", "AB"]) for files in (alone, whole)]
     for key in ("FPDRIFT", "WFPDRIFT", "THRM_RAT", "BERV"):
         assert heads[0].get(key) == heads[1].get(key), key
+
+
+def test_solution_named_by_the_user() -> None:
+    """--wavefile: the named solution counts, for every fibre with a file beside it; the light stays.
+
+    Moved to longer wavelengths by 400 m/s under the same cavity, the comb seems to have moved by as much.
+    """
+    night, spec, velocity = truth_night(1), star(1), 400.0
+    folder = night.bench.root / "reduced" / night.night
+    known = next(c for c in calibrations(1) if c.kinds == ("WAVE",))
+    for f in FIBRES:
+        wave = WaveMap(solution(1)[f].coefficients * (1.0 + velocity / C_MS), MINI.nx)
+        source = FitsFile(night.bench.root / next(file.path for file in known.files if file.fibre == f))
+        cards = [c for c in split_cards(source.text) if c[:8].rstrip() not in STRUCTURE]
+        table = Table("COEFF_TABLE", coefficient_columns(wave))
+        write_fits(folder / f"mine_wave_{f}.fits", cards, (Image("WAVE", wave.image(), unit="nm"), table))
+    frame = write_frame(1, spec, name="9000006o")
+    chosen = work(1, frame, wavefile="mine_wave_AB.fits")
+    others = tuple(c for c in chosen.calibrations if c.kinds != ("WAVE",))
+    chosen = replace(chosen, calibrations=(*others, Calibration(("WAVE",), "", "", "file:mine_wave_AB.fits")))
+    files, usual = paths(1, extract(1, chosen, night.frame(spec))), made(1)[1]
+    for f in ("AB", "C"):
+        np.testing.assert_array_equal(*(fits.getdata(each["E2DSFF", f]) for each in (files, usual)))
+        head, before = (fits.getheader(each["E2DSFF", f]) for each in (files, usual))
+        assert head["WAVEFILE"] == f"mine_wave_{f}.fits" != before["WAVEFILE"]
+        # 0.1 m/s of a coefficient: what is left of it in a card of 64 bits is far below.
+        assert C_MS * (head["WAVE0000"] / before["WAVE0000"] - 1.0) == pytest.approx(velocity, abs=0.1)
+        # A per cent: the error of a drift, 0.3 to 1 m/s in the small instrument, divided by 400 m/s.
+        assert head["FPDRIFT"] - before["FPDRIFT"] == pytest.approx(velocity, rel=0.01)
+    gone = replace(chosen, options=(("wavefile", "gone_AB.fits"),))
+    with pytest.raises(DataError, match=r"WAVE file gone_AB\.fits is not there .*correct the option"):
+        extract(1, gone, night.frame(spec))
 
 
 def test_quick_look_and_lamps() -> None:
