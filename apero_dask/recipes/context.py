@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.declare import OptionValue, Recipe, registered
 from apero_dask.core.errors import ContractError, render
@@ -30,32 +28,14 @@ from apero_dask.recipes.assembly import (
     product_header,
 )
 from apero_dask.recipes.chosen import Chosen, find_calibration
+from apero_dask.recipes.saving import Products
+from apero_dask.recipes.sharing import Cache, OfOneRun
 
 if TYPE_CHECKING:
     import numpy as np
 
     from apero_dask.io.fits import FitsFile
-    from apero_dask.io.fitswriter import Image, Table, Written
-
-
-class Cache(Protocol):
-    """Keeps what many runs of one process share; see :meth:`RecipeContext.cached`."""
-
-    def get(self, key: str, loader: Callable[[], Any]) -> Any:
-        """Value kept under ``key``, or the result of ``loader``."""
-        ...
-
-
-class _OfOneRun:
-    """Cache of a run that shares nothing: what several parts of a body ask for is worked out once."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Any] = {}
-
-    def get(self, key: str, loader: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = loader()
-        return self._kept[key]
+    from apero_dask.io.fitswriter import Image, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +50,6 @@ class RecipeResult:
     def passed(self) -> bool:
         """Whether all deciding quality-control tests passed."""
         return all(test.passed for test in self.qc if not test.informative)
-
-
-@dataclass(slots=True)
-class _Saved:
-    kind: str
-    fibre: str
-    path: str
-    temporary: Path
-    target: Path
-    written: Written
 
 
 class RecipeContext:
@@ -118,13 +88,12 @@ class RecipeContext:
         self.work, self.trees, self.instrument = work, trees, instrument
         self.recipe: Recipe = recipe
         self.log = log if log is not None else logging.getLogger(f"apero_dask.recipes.{work.recipe}")
-        self._cache: Cache = _OfOneRun() if cache is None else cache
+        self._cache: Cache = OfOneRun() if cache is None else cache
         self._tests: list[QCTest] = []
         self._parameters: dict[str, Parameter] = {}
         self._messages: list[tuple[str, str]] = []
-        self._saved: list[_Saved] = []
         self._opened: dict[Path, FitsFile] = {}
-        self._left_out: dict[tuple[str, str], str] = {}
+        self._products = Products(work, recipe, trees, self.log)
 
     # Reading
 
@@ -311,7 +280,7 @@ class RecipeContext:
         OSError
             The disk is full or the folder cannot be written; nothing is left behind.
         """
-        self._output(kind, fibre)
+        self._products.planned(kind, fibre)
         source = inherit
         if source is None:
             first = next((files[0] for _, files in self.work.inputs if files), None)
@@ -347,22 +316,7 @@ class RecipeContext:
         OSError
             As :meth:`save`.
         """
-        from apero_dask.io.atomic import temporary_path
-        from apero_dask.io.fitswriter import write_fits
-        from apero_dask.io.provenance import VOLATILE
-
-        path = self._output(kind, fibre)
-        target = absolute(self.trees, path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        writer = (self.work.key, self.work.identity, self.work.attempt, socket.gethostname(), os.getpid())
-        temporary = temporary_path(target, repr(writer))
-        try:
-            written = write_fits(temporary, cards, extensions, VOLATILE)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        self._saved.append(_Saved(kind, fibre, path, temporary, target, written))
-        self.log.info("wrote %s (%.1f MB)", target.name, written.size / 1e6)
+        self._products.write(kind, fibre, cards, extensions)
 
     def leave_out(self, kind: str, reason: str, *, fibre: str = "") -> None:
         """End without a product that the declaration says may lack; an older one of this run is removed.
@@ -372,10 +326,7 @@ class RecipeContext:
         ContractError
             Not planned, saved already, or declared as one that must be made.
         """
-        path = self._output(kind, fibre)
-        if not any(makes.kind == kind and makes.may_lack for makes in self.recipe.makes):
-            raise ContractError(f"{self.recipe.name} must make {kind} {fibre}".rstrip())
-        self._left_out[kind, fibre] = path
+        path = self._products.leave_out(kind, fibre)
         self.message("I-LEFT-OUT", short=self.work.short, path=path.rpartition("/")[2], reason=reason)
 
     def commit(self) -> tuple[OutputRecord, ...]:
@@ -388,28 +339,11 @@ class RecipeContext:
         OSError
             A rename failed; temporary files are removed.
         """
-        from apero_dask.io.atomic import publish
-
-        missing = {(k, f) for k, f, _ in self.work.outputs} - {(s.kind, s.fibre) for s in self._saved}
-        missing -= set(self._left_out)
-        if missing:
-            self.discard()
-            names = ", ".join(" ".join(part for part in pair if part) for pair in sorted(missing))
-            raise ContractError(f"{self.recipe.name} ended without saving {names}")
-        saved, self._saved = self._saved, []
-        publish([(s.temporary, s.target) for s in saved])
-        for path in self._left_out.values():
-            absolute(self.trees, path).unlink(missing_ok=True)
-        return tuple(
-            OutputRecord(s.kind, s.fibre, s.path, s.written.size, s.written.digest, s.written.content)
-            for s in saved
-        )
+        return self._products.commit()
 
     def discard(self) -> None:
         """Remove everything saved and not committed."""
-        saved, self._saved = self._saved, []
-        for product in saved:
-            product.temporary.unlink(missing_ok=True)
+        self._products.discard()
 
     def tests(self) -> tuple[QCTest, ...]:
         """Quality-control tests recorded so far."""
@@ -422,20 +356,11 @@ class RecipeContext:
     # How it is done
 
     def _before_saving(self, what: str) -> None:
-        if self._saved:
+        if self._products.first:
             raise ContractError(
-                f"{self.recipe.name} recorded {what} after saving {self._saved[0].kind}: its header "
+                f"{self.recipe.name} recorded {what} after saving {self._products.first}: its header "
                 "lacks it. Judge first, then save."
             )
-
-    def _output(self, kind: str, fibre: str) -> str:
-        name = f"{kind} {fibre}".strip()
-        for planned, planned_fibre, path in self.work.outputs:
-            if (planned, planned_fibre) == (kind, fibre):
-                if any((s.kind, s.fibre) == (kind, fibre) for s in self._saved):
-                    raise ContractError(f"{self.recipe.name} saved {name} twice")
-                return path
-        raise ContractError(f"{self.recipe.name} saved {name}, which the run does not make")
 
 
 def run_recipe(
