@@ -219,3 +219,23 @@ def instrument(name: str) -> Instrument:
         tables=toml["tables"],
         frame_types=_frame_types(),
     )
+
+
+def hint_of_shape(shape: tuple[int, ...] | None, own: Instrument) -> str:
+    """Sentence for messages about an image of another instrument; empty if no instrument has that shape.
+
+    ``shape``: of a raw, preprocessed or calibrated frame, or of a spectrum.
+
+    >>> hint_of_shape((12, 1016), instrument("SPIROU"))
+    ' That is the shape of SPIROU_MINI: reduce with it, single recipes with --instrument SPIROU_MINI.'
+    >>> hint_of_shape((12, 1000), instrument("SPIROU"))
+    ''
+    """
+    for name in INSTRUMENTS:
+        i = instrument(name)
+        shapes = ((i.raw_rows, i.raw_columns), (i.raw_columns, i.raw_rows), (i.ny, i.nx), (i.norders, i.nx))
+        if shape in shapes and i.name != own.name:
+            return (
+                f" That is the shape of {i.name}: reduce with it, single recipes with --instrument {i.name}."
+            )
+    return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.instruments import hint_of_shape
 from apero_dask.recipes.context import RecipeContext
 from apero_dask.recipes.rawramp import read_time
 
@@ -60,8 +61,7 @@ def open_frames(ctx: RecipeContext, argument: str) -> tuple[FitsFile, ...]:
         if found != shape:
             raise DataError(
                 f"{file.path}: image of shape {found}, a preprocessed frame of {i.name} has {shape}; "
-                "preprocess it "
-                "again."
+                "preprocess it again." + hint_of_shape(found, i)
             )
     return files
 

@@ -14,6 +14,7 @@ from apero_dask.core.declare import (
     Select,
     register,
 )
+from apero_dask.instruments import hint_of_shape
 from apero_dask.recipes.options import EXTRACTION_SET, FIBRES, GENERAL, SCIENCE, frames
 
 if TYPE_CHECKING:
@@ -241,7 +242,10 @@ def cal_leak(ctx: RecipeContext) -> None:
             )
         found = file.unit(1).shape
         if found != (i.norders, i.nx):
-            raise DataError(f"{file.path}: spectrum of shape {found}, expected {(i.norders, i.nx)}.")
+            raise DataError(
+                f"{file.path}: spectrum of shape {found}, expected {(i.norders, i.nx)}."
+                + hint_of_shape(found, i)
+            )
     (reference,) = i.reference_fibres
     comb = without_holes(files[reference].image(1, np.float64))
     grids = {kind: wave_grid(kind) for kind in ("wave", "velocity")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.errors import DataError
-from apero_dask.instruments import Instrument
+from apero_dask.instruments import Instrument, hint_of_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def read_ramp(raw: FitsFile, instrument: Instrument) -> Ramp:
         if unit.shape != shape:
             raise DataError(
                 f"{raw.path}: extension {unit.number} has shape {unit.shape}, {instrument.name} has {shape}; "
-                "check the instrument of the run or reject the frame."
+                "check the instrument of the run or reject the frame." + hint_of_shape(unit.shape, instrument)
             )
     planes = [raw.image(number, np.float32) for number in range(1, min(found, 3) + 1)]
     if found == 4:

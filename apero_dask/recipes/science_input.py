@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.instruments import hint_of_shape
 from apero_dask.recipes.spectrum import SHARED
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def spectrum_of(file: FitsFile, instrument: Instrument) -> tuple[np.ndarray, np.
     if found != wanted:
         raise DataError(
             f"{file.path}: spectrum of shape {found}, expected {wanted} of {instrument.name}; extract the "
-            "frame again."
+            "frame again." + hint_of_shape(found, instrument)
         )
     return file.image(1, np.float64), file.image(VARIANCE, np.float64)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.errors import DataError
+from apero_dask.instruments import hint_of_shape
 from apero_dask.recipes.context import RecipeContext
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def read_spectra(ctx: RecipeContext) -> Spectra:
     for fibre, file in files.items():
         found = file.unit(1).shape
         if found != (i.norders, i.nx):
-            raise DataError(f"{file.path}: spectrum of shape {found}, expected {(i.norders, i.nx)}.")
+            raise DataError(
+                f"{file.path}: spectrum of shape {found}, expected {(i.norders, i.nx)}."
+                + hint_of_shape(found, i)
+            )
         flux[fibre] = file.image(1, np.float64)
         variance[fibre] = file.image("VARIANCE", np.float64)
     main = files[REFERENCE]

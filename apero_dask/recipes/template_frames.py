@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from apero_dask.core.errors import DataError
 from apero_dask.core.ids import night_folder
 from apero_dask.core.products import MASTER
+from apero_dask.instruments import hint_of_shape
 from apero_dask.recipes.science_input import RECON, VARIANCE, berv_of, number_of
 from apero_dask.recipes.wave_maps import BASIS, WaveMap
 
@@ -84,7 +85,10 @@ def frames_of(ctx: RecipeContext) -> tuple[list[Frame], int]:
             )
         shape = file.unit(1).shape
         if shape != (i.norders, i.nx):
-            raise DataError(f"{file.path}: spectrum of shape {shape}, expected {(i.norders, i.nx)}.")
+            raise DataError(
+                f"{file.path}: spectrum of shape {shape}, expected {(i.norders, i.nx)}."
+                + hint_of_shape(shape, i)
+            )
         try:
             berv = berv_of(file)
         except DataError as error:

@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 
 from apero_dask.core.errors import DataError
+from apero_dask.instruments import instrument
 from apero_dask.io.fits import FitsFile
 from apero_dask.recipes import rawramp
 from apero_dask.recipes.imagecal import variance_rows
@@ -424,10 +425,15 @@ def test_other_unusable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2 extension\(s\), expected the four planes"):
         bench.preprocess(spec)
     bench.write(spec, [plane[:, :-32] for plane in planes])
-    with pytest.raises(DataError, match=r"shape \(1024, 928\), SPIROU_MINI has \(1024, 960\)"):
+    with pytest.raises(DataError, match=r"shape \(1024, 928\), SPIROU_MINI has \(1024, 960\).*frame\.$"):
         bench.preprocess(spec)
     bench.write(spec, planes)
     path = tmp_path / "raw" / spec.obs_dir / f"{spec.identifier}.fits"
+    # The default instrument of single recipes.
+    with pytest.raises(
+        DataError, match=r"shape of SPIROU_MINI: reduce with it, .*--instrument SPIROU_MINI\.$"
+    ):
+        rawramp.read_ramp(FitsFile(path), instrument("SPIROU"))
     for keyword, value, text in (
         ("NREADS", 1, "NREADS = 1"),
         ("EXPTIME", "long", 'EXPTIME = "long"'),
