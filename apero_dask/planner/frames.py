@@ -120,7 +120,7 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
         if is_fit and step.variant == "p1":
             if name not in refitted:
                 refitted[name] = refits(draft, row, name)
-            if _owns_public_name(draft, row, frame, refitted[name]):
+            if _owns_public_name(draft, request, row, frame, refitted[name]):
                 run = public
         number += draft.add(
             request,
@@ -140,16 +140,18 @@ def plan_frames(draft: Draft, request: Request, row: Row, step: Step) -> list[st
     return reasons
 
 
-def _owns_public_name(draft: Draft, row: Row, frame: RawFrame, refitted: bool) -> bool:
+def _owns_public_name(draft: Draft, request: Request, row: Row, frame: RawFrame, refitted: bool) -> bool:
     """Whether the first fit of this frame is also its last, so that its products get the public names.
 
     ``refitted``: a later fit with a template is planned for its object.
     """
-    if frame.identifier in draft.made.get("TCORR", {}):
+    earlier = draft.made.get("TCORR", {}).get(frame.identifier)
+    if earlier is not None and draft.by_key[earlier].step.short != row.short:
         return False
     if row.targets == "telluric":
-        # Only a whole reduction goes on to velocities of hot stars, which have no third fit.
-        return bool(row.macro)
+        # Hot stars have no third fit, in whatever sequence: one that went on from another name would repeat
+        # everything behind the models.  A star that is a science target as well gets its last fit there.
+        return bool(row.macro) or not request.targets.takes("science", frame.frame_class)
     return not refitted
 
 

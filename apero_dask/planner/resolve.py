@@ -273,7 +273,9 @@ class Resolver:
             if paths:
                 self.bindings[node.key] = Binding((("transmissions", tuple(paths)),), ())
                 return None
-        return State.FAILED_CALIB
+        ended = {self.states[key] for key in (*node.members, *node.fallback)}
+        # Behind a closed gate no transmission was tried, so none is missing.
+        return State.BLOCKED_MASTER if ended == {State.BLOCKED_MASTER} else State.FAILED_CALIB
 
 
 def _needs(item: Task | Node) -> list[str]:

@@ -61,7 +61,10 @@ class Naive:
                 inputs = [(p, self.contents[k]) for p, k in zip(paths, good, strict=True)]
                 self.contents[node.key] = content(node.key, inputs, [])
                 return ENDS[self.case.fates[node.key]]
-        return State.FAILED_CALIB
+        tried = [k for k in (*node.members, *node.fallback) if self.state(k) is not State.BLOCKED_MASTER]
+        if tried or not (node.members or node.fallback):
+            return State.FAILED_CALIB
+        return State.BLOCKED_MASTER
 
     def _task(self, task: Task) -> State:
         if task.state is State.SKIPPED_EXISTS:

@@ -179,7 +179,9 @@ class Oracle:
                 self.used[node.key] = {"transmissions": [p for k in passed for p in self._transmission(k)]}
                 self.states[node.key] = self.would_end[node.key]
                 return
-        self.states[node.key] = State.FAILED_CALIB
+        fates = [self.states[key] for key in [*node.members, *node.fallback]]
+        shut = bool(fates) and all(fate is State.BLOCKED_MASTER for fate in fates)
+        self.states[node.key] = State.BLOCKED_MASTER if shut else State.FAILED_CALIB
 
     def _transmission(self, key: str) -> list[str]:
         task = self.plan.by_key[key]

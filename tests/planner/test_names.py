@@ -120,8 +120,12 @@ NAMES = {
     ("MKTELLU1", "2320029o"): {"TRANS1 AB": "reduced/2018-09-25/2320029o_pp_tellu_trans_p1_AB.fits"},
     ("MKTELLU4", "2320029o"): {"TRANS2 AB": "reduced/2018-09-25/2320029o_pp_tellu_trans_AB.fits"},
     ("MKTELLU2", "2320029o"): {
-        "TCORR1 AB": "reduced/2018-09-25/2320029o_pp_e2dsff_tcorr_p1_AB.fits",
-        "RECON1 AB": "reduced/2018-09-25/2320029o_pp_e2dsff_recon_p1_AB.fits",
+        "TCORR AB": "reduced/2018-09-25/2320029o_pp_e2dsff_tcorr_AB.fits",
+        "RECON AB": "reduced/2018-09-25/2320029o_pp_e2dsff_recon_AB.fits",
+    },
+    ("FTELLU1", "2320031o"): {
+        "TCORR1 AB": "reduced/2018-09-25/2320031o_pp_e2dsff_tcorr_p1_AB.fits",
+        "RECON1 AB": "reduced/2018-09-25/2320031o_pp_e2dsff_recon_p1_AB.fits",
     },
     ("MKTELLU3", "GAMSCT"): {
         "TEMPLATE AB": "reduced/other/Template_GAMSCT_tellu_obj_AB.fits",
@@ -173,14 +177,34 @@ def test_no_two_runs_share_a_file(name: str, request: pytest.FixtureRequest) -> 
     assert len(set(paths)) == len(paths)
 
 
-def test_hot_stars_get_their_public_name_from_the_only_fit(full: Plan) -> None:
+def test_hot_stars_get_their_public_name_from_the_only_fit(full: Plan, limited: Plan) -> None:
+    """In every sequence: a fit under another name would be another run, and so all that follows it."""
     fit = run(full, "MKTELLU2", stem="2320029o")
     assert fit.step.variant == "p1_public"
+    assert run(limited, "MKTELLU2", stem="2320029o").identity() == fit.identity()
     assert fit.path("TCORR", "AB") == "reduced/2018-09-25/2320029o_pp_e2dsff_tcorr_AB.fits"
     assert run(full, "CCF", stem="2320029o").inputs[0].producers == (fit.key,)
     template = run(full, "MKTELLU3", "59PEG")
     assert template.inputs[0].kind == "TCORR"
     assert template.inputs[0].producers[0] == fit.key
+
+
+def test_hot_star_that_is_a_science_target_gets_its_public_name_from_the_last_fit() -> None:
+    made = plan("SCIENCE_TARGETS = Gl699, 59Peg\nid1 = limited_seq", base="MASTER_OBS_DIR = 2018-09-25\n")
+    fits = {t.stem: t.step.variant for t in runs(made, "MKTELLU2")}
+    assert fits.pop("2320029o") == fits.pop("2320129o") == "p1"
+    assert set(fits.values()) == {"p1_public"}
+    last = run(made, "FTELLU3", stem="2320029o")
+    assert run(made, "CCF", stem="2320029o").inputs[0].producers == (last.key,)
+
+
+def test_sequences_share_their_fits() -> None:
+    """One after the other in one run file: only the velocities of hot stars are new."""
+    made = plan("id1 = limited_seq\nid2 = full_seq")
+    assert {t.step.short for t in made.tasks if t.step.request == 2} == {"CCF"}
+    assert len(made.tasks) == 276 + 5
+    last = plan("RUN_FTELLU3 = False\nid1 = limited_seq\nid2 = science_seq")
+    assert len(last.tasks) == 276 - 14
 
 
 def test_first_fit_owns_the_public_name_without_a_third() -> None:

@@ -53,6 +53,8 @@ def test_any_failed_master_step_closes_the_gate(limited: Plan, short: str) -> No
     done = execute(limited, outcome=fails(short, state=QC))
     night = [t for t in limited.tasks if t.step.tier == "night" and t.step.short != "PP"]
     assert {done.states[t.key] for t in night} == {State.BLOCKED_MASTER}
+    # Their models are not missing either: nothing was tried.
+    assert {done.states[n.key] for n in limited.nodes if n.kind == "model"} == {State.BLOCKED_MASTER}
     assert {done.states[t.key] for t in runs(limited, "PP")} == {State.DONE}
 
 

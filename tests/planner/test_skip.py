@@ -48,6 +48,17 @@ def test_repetition_executes_nothing(first: tuple[Plan, Done]) -> None:
     assert all(task.marker == task.identity() for task in again.tasks)
 
 
+def test_whole_reduction_after_the_limited_one_adds_the_velocities_of_hot_stars(
+    first: tuple[Plan, Done],
+) -> None:
+    full = plan(SKIP_ALL + "id1 = full_seq", snapshot=first[1].snapshot, only_show=False)
+    assert states(full) == {"SKIPPED_EXISTS": 276, "PLANNED": 5}
+    assert planned_by_short(full) == {"CCF": 5}
+    done = execute(full, first[1].snapshot)
+    back = plan(LIMITED, snapshot=done.snapshot, only_show=False)
+    assert states(back) == {"SKIPPED_EXISTS": 276}
+
+
 def test_without_skip_everything_is_executed(first: tuple[Plan, Done]) -> None:
     again = plan("id1 = limited_seq", snapshot=first[1].snapshot, only_show=False)
     assert states(again) == {"PLANNED": 276}
