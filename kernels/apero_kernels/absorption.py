@@ -5,7 +5,6 @@ The fine grid is uniform in velocity: point j lies at the wavelength ``first * e
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -20,7 +19,11 @@ NODES = 2048
 EXPONENT_STEP = 0.02
 """Distance of the exponents for which it is tabulated."""
 EXPONENTS = (1.0, 8.0)
+MOST_TABLES = 8
+"""Tables of line spreads that are kept."""
 FOUR_LN_2 = 4.0 * math.log(2.0)
+
+_TABULATED: dict[tuple[float, int], tuple[np.ndarray, np.ndarray]] = {}
 
 
 @kernel
@@ -207,10 +210,14 @@ def spread(
     _spread(values, place, fwhm, exponent, float(step), low, reach, table, out)
 
 
-@functools.lru_cache(maxsize=8)
 def _line_spreads(low: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Reach and table of `count` exponents from `low` on; fits ask for the same ones in every step."""
-    reach = (-2.0 * math.log(SMALLEST)) ** (1.0 / (low + EXPONENT_STEP * np.arange(count)))
-    table = np.empty((count, NODES))
-    _tables(low, count, reach, table)
-    return reach, table
+    found = _TABULATED.get((low, count))
+    if found is None:
+        reach = (-2.0 * math.log(SMALLEST)) ** (1.0 / (low + EXPONENT_STEP * np.arange(count)))
+        table = np.empty((count, NODES))
+        _tables(low, count, reach, table)
+        if len(_TABULATED) >= MOST_TABLES:
+            _TABULATED.clear()
+        found = _TABULATED[low, count] = reach, table
+    return found
