@@ -171,23 +171,25 @@ def merged(inherited: Iterable[str], own: Iterable[Card]) -> list[str]:
     for keyword, value, comment in own:
         if keyword in texts:
             raise CardError(f"{keyword} is written twice")
-        if _is_structure(keyword):
-            raise CardError(f"{keyword} describes the structure of a unit; choose another keyword")
-        texts[keyword] = card_text(keyword, value, comment)
+        # 0.0 and -0.0 are equal and written differently.
+        write = _own_card if value else _own_card.__wrapped__
+        texts[keyword] = write(keyword, value, comment)
     result: list[str] = []
-    replaced = heads(texts)
     dropping = False
     for card in inherited:
-        head = card[:8]
-        dropping = head in replaced or (dropping and head == _CONTINUE)
+        keyword = card[:8].rstrip()
+        dropping = keyword in texts or (dropping and keyword == _CONTINUE)
         if not dropping:
             result.append(card)
     return result + list(texts.values())
 
 
-@lru_cache(maxsize=8192)
-def _is_structure(keyword: str) -> bool:
-    return STRUCTURE.fullmatch(keyword) is not None
+@lru_cache(maxsize=8192, typed=True)
+def _own_card(keyword: str, value: Value, comment: str) -> str:
+    """Text of a card that a product may hold beside those about its structure."""
+    if STRUCTURE.fullmatch(keyword):
+        raise CardError(f"{keyword} describes the structure of a unit; choose another keyword")
+    return card_text(keyword, value, comment)
 
 
 def header_unit(cards: Iterable[str]) -> bytes:

@@ -125,7 +125,7 @@ def check_precision(recipe: str, kind: str, extension: Image | Table, instrument
 
 def _plain(value: Any) -> Any:
     """Python value of a numpy scalar; a number that is not finite becomes the text FITS readers expect."""
-    if type(value) in (str, int, bool):
+    if type(value) in (str, int, bool) or (type(value) is float and value - value == 0.0):
         return value
     item = getattr(value, "item", None)
     plain = item() if item is not None else value

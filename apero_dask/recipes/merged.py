@@ -104,26 +104,24 @@ def merge_on(
     sums = [np.zeros((3, grid.size)) for grid in grids]
     nx = flux.shape[1]
     column = np.arange(nx)
-    for f, v, b, w in zip(flux, variance, blaze, wave, strict=True):
-        usable = np.isfinite(f) & (v > 0.0) & np.isfinite(b) & np.isfinite(w)
-        if not usable.any():
-            continue
-        usable &= b > BLAZE_LIMIT * np.nanmax(b)
-        usable[:EDGE] = False
-        usable[nx - EDGE :] = False
-        if np.count_nonzero(usable) <= FEWEST:
-            continue
-        taper = gaussian_filter1d(usable.astype(float), TAPER_SIGMA, truncate=3.0, mode="constant")
-        taper = (taper - taper.min()) / max(float(taper.max() - taper.min()), 1e-12)
-        known = np.isfinite(w)
-        if not known.all():
-            w = np.interp(column, column[known], w[known])
-        ends = np.flatnonzero(usable)
+    known = np.isfinite(wave)
+    usable = np.isfinite(flux) & (variance > 0.0) & np.isfinite(blaze) & known
+    usable &= blaze > BLAZE_LIMIT * np.fmax.reduce(blaze, axis=1)[:, None]
+    usable[:, :EDGE] = False
+    usable[:, nx - EDGE :] = False
+    taper = gaussian_filter1d(usable.astype(float), TAPER_SIGMA, axis=-1, truncate=3.0, mode="constant")
+    low, high = taper.min(axis=1)[:, None], taper.max(axis=1)[:, None]
+    taper = (taper - low) / np.maximum(high - low, 1e-12)
+    # Flux and blaze by the same spline: what it does to the taper drops out of the ratio.
+    values = np.stack([flux * taper, blaze * taper, variance * taper * taper], axis=1)
+    for o in np.flatnonzero(np.count_nonzero(usable, axis=1) > FEWEST).tolist():
+        w = wave[o]
+        if not known[o].all():
+            w = np.interp(column, column[known[o]], w[known[o]])
+        ends = np.flatnonzero(usable[o])
         part = slice(ends[0], ends[-1] + 1)
-        # Both by the same spline: what it does to the taper drops out of the ratio.
-        values = np.stack([f * taper, b * taper, v * taper * taper])[:, part]
         for total, grid in zip(sums, grids, strict=True):
-            add_order(values, usable[part].astype(np.uint8), w[part], grid, VALID, total)
+            add_order(values[o, :, part], usable[o, part].astype(np.uint8), w[part], grid, VALID, total)
     found = []
     for (above, below, squares), grid in zip(sums, grids, strict=True):
         lit = below > 0.0

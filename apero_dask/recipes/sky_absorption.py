@@ -107,15 +107,14 @@ def load_absorption(ctx: RecipeContext) -> Absorption:
     DataError
         The file cannot be used.
     """
-    rows = ctx.instrument.table("wave")
-    low, high = _range_of(rows)
     path = absorption_file(ctx.trees.assets)
     key = "built-in"
     if path is not None:
         status = path.stat()
         key = f"{path} {status.st_size} {status.st_mtime_ns}"
     found: Absorption = ctx.cached(
-        f"absorption {ctx.instrument.name} {key}", lambda: read_absorption(path, low, high)
+        f"absorption {ctx.instrument.name} {key}",
+        lambda: read_absorption(path, *_range_of(ctx.instrument.table("wave"))),
     )
     return found
 

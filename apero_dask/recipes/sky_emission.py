@@ -87,15 +87,20 @@ def load_sky(ctx: RecipeContext) -> SkyLines | SkyComponents:
         The file cannot be used.
     """
     path = sky_file(ctx.trees.assets)
-    key = "built-in"
-    if path is not None:
-        status = path.stat()
-        key = f"{path} {status.st_size} {status.st_mtime_ns}"
     shape = (ctx.instrument.norders, ctx.instrument.nx)
     found: SkyLines | SkyComponents = ctx.cached(
-        f"sky {ctx.instrument.name} {key}", lambda: read_sky(path, shape)
+        f"sky {ctx.instrument.name} {sky_key(ctx)}", lambda: read_sky(path, shape)
     )
     return found
+
+
+def sky_key(ctx: RecipeContext) -> str:
+    """Changes with the file that is used."""
+    path = sky_file(ctx.trees.assets)
+    if path is None:
+        return "built-in"
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def read_sky(path: Path | None, shape: tuple[int, int]) -> SkyLines | SkyComponents:

@@ -231,6 +231,12 @@ def _template_path(ctx: RecipeContext) -> Any:
     return next(iter(ctx.input("template")), None)
 
 
+def night_key(ctx: RecipeContext) -> str:
+    """Changes with wavelengths, line spread or blaze of the deciding fibre."""
+    chosen = (ctx.calibration(kind, REFERENCE) for kind in ("WAVE", "WAVR_E2DS", "BLAZE"))
+    return " ".join([ctx.instrument.name, *("none" if c is None else c.key for c in chosen)])
+
+
 def observe(ctx: RecipeContext, spectra: Spectra, wave: np.ndarray, template: Template | None) -> Observed:
     """Everything pre-cleaning needs.
 
@@ -243,13 +249,15 @@ def observe(ctx: RecipeContext, spectra: Spectra, wave: np.ndarray, template: Te
 
     from apero_dask.recipes.tellu_clean import Observed
 
-    fwhm, exponent = line_spread(ctx)
+    key = night_key(ctx)
+    fwhm, exponent = ctx.cached(f"line spread {key}", lambda: line_spread(ctx))
+    blaze = ctx.cached(f"normalised blaze {key}", lambda: normalised(blaze_of(ctx, REFERENCE)))
     flux = spectra.flux[REFERENCE]
     used = ~(spectra.snr < FEWEST_SNR) & np.isfinite(flux).any(axis=1)
     return Observed(
         flux,
         spectra.variance[REFERENCE],
-        normalised(blaze_of(ctx, REFERENCE)),
+        blaze,
         wave,
         fwhm,
         exponent,

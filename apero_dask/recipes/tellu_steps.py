@@ -78,7 +78,7 @@ def prepare(ctx: RecipeContext, hot: bool) -> Prepared:
     """
     import numpy as np
 
-    from apero_dask.recipes.sky_emission import fit_sky, load_sky, sky_planes
+    from apero_dask.recipes.sky_emission import fit_sky
     from apero_dask.recipes.wave_maps import wave_map
 
     spectra = read_spectra(ctx)
@@ -88,7 +88,7 @@ def prepare(ctx: RecipeContext, hot: bool) -> Prepared:
     table = load_absorption(ctx)
     # Without light there is nothing to fit; what follows is defined all the same.
     first = tellu_clean.preclean(table, observed)
-    names, planes = sky_planes(load_sky(ctx), wave, observed.fwhm, observed.exponent, observed.blaze)
+    names, planes = _sky_of_night(ctx, wave, observed)
     model = _star_and_air(observed, first)
     sky = fit_sky(
         np.where(np.isfinite(model), observed.flux - model, np.nan), observed.variance, names, planes
@@ -100,6 +100,20 @@ def prepare(ctx: RecipeContext, hot: bool) -> Prepared:
     if not cleaned.converged or abs(cleaned.dry / spectra.airmass - 1.0) > ODD_AIRMASS:
         _warn_of_air(ctx, table, observed)
     return Prepared(spectra, wave, observed, template, cleaned, sky, table.origin)
+
+
+def _sky_of_night(
+    ctx: RecipeContext, wave: np.ndarray, observed: Observed
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Components of the sky at the pixels: alike for all exposures with these calibrations."""
+    from apero_dask.recipes.sky_emission import load_sky, sky_key, sky_planes
+    from apero_dask.recipes.tellu_spectrum import night_key
+
+    found: tuple[tuple[str, ...], np.ndarray] = ctx.cached(
+        f"sky at the pixels {sky_key(ctx)} {night_key(ctx)}",
+        lambda: sky_planes(load_sky(ctx), wave, observed.fwhm, observed.exponent, observed.blaze),
+    )
+    return found
 
 
 def _star_and_air(observed: Observed, cleaned: Cleaned) -> np.ndarray:
