@@ -60,11 +60,13 @@ def environment() -> dict[str, str]:
 def reduce(description: dict) -> None:
     """Carry out the runs of a case in this process."""
     from apero_dask import recipes  # noqa: F401  (registers the declarations)
+    from apero_dask.engine.freed_memory import keep_freed_memory
     from apero_dask.engine.worker import CalibrationCache
     from apero_dask.instruments import instrument
     from apero_dask.io.trees import find_trees
     from apero_dask.recipes.context import run_recipe
 
+    keep_freed_memory()  # as a worker does when it starts
     chosen = instrument(description["instrument"])
     night = Night(Path(description["root"]), description["obs_dir"], description["frames"])
     cache = CalibrationCache()

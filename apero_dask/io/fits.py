@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from io import RawIOBase
 from pathlib import Path
 
 import numpy as np
@@ -146,16 +147,19 @@ class FitsFile:
         unit = self._image_unit(which)
         return self._pixels(unit, 0, unit.shape, dtype)
 
-    def rows(self, which: int | str, first: int, end: int, dtype: type | None = None) -> np.ndarray:
-        """Rows ``first`` to ``end`` (not included) of a two-dimensional image; see :meth:`image`."""
+    def rows(
+        self, which: int | str, first: int, end: int, dtype: type | None = None, *, step: int = 1
+    ) -> np.ndarray:
+        """Rows ``first`` to ``end`` (not included) of an image, every ``step``-th; see :meth:`image`."""
         unit = self._image_unit(which)
-        if len(unit.shape) != 2 or not 0 <= first <= end <= unit.shape[0]:
+        if len(unit.shape) != 2 or not 0 <= first <= end <= unit.shape[0] or step < 1:
             raise self._error(
                 f"rows {first}..{end} were asked of extension {unit.number} of shape {unit.shape}",
                 "give the frame to the instrument it belongs to",
             )
         width = unit.shape[1] * abs(int(unit.values["BITPIX"])) // 8
-        return self._pixels(unit, first * width, (end - first, unit.shape[1]), dtype)
+        shape = (-(-(end - first) // step), unit.shape[1])
+        return self._pixels(unit, first * width, shape, dtype, width * step)
 
     def table(self, which: int | str) -> dict[str, np.ndarray]:
         """Columns of a binary table by name: native numbers, bool, or text without padding.
@@ -229,10 +233,13 @@ class FitsFile:
             raise self._error(f"extension {label} holds no image", _COPY_AGAIN)
         return unit
 
-    def _pixels(self, unit: Unit, offset: int, shape: tuple[int, ...], dtype: type | None) -> np.ndarray:
+    def _pixels(
+        self, unit: Unit, offset: int, shape: tuple[int, ...], dtype: type | None, stride: int = 0
+    ) -> np.ndarray:
         kind = np.dtype(_IMAGE_TYPES[int(unit.values["BITPIX"])])
         count = int(np.prod(shape, dtype=np.int64))
-        data = self._read(unit, offset, kind, count).reshape(shape)
+        lines = shape[0] if stride > shape[-1] * kind.itemsize else 1
+        data = self._read(unit, offset, kind, count, max(lines, 1), stride).reshape(shape)
         scale, zero = float(unit.values.get("BSCALE", 1.0)), float(unit.values.get("BZERO", 0.0))
         blank = unit.values.get("BLANK")
         if kind.kind != "f" and ((scale, zero) != (1.0, 0.0) or blank is not None):
@@ -245,29 +252,38 @@ class FitsFile:
             data += data.dtype.type(zero)
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
 
-    def _read(self, unit: Unit, offset: int, kind: np.dtype, count: int) -> np.ndarray:
-        """Values in native byte order, in memory of their own."""
+    def _read(
+        self, unit: Unit, offset: int, kind: np.dtype, count: int, lines: int = 1, stride: int = 0
+    ) -> np.ndarray:
+        """Values in native byte order, in memory of their own: in equal lines, `stride` bytes apart."""
         native = kind.newbyteorder("=")
+        data = np.empty((lines, count // lines), native)
         if self._packed:
-            return np.frombuffer(self._unpacked, kind, count, unit.start + offset).astype(native)
+            for k, line in enumerate(data):
+                place = unit.start + offset + k * stride
+                line[:] = np.frombuffer(self._unpacked, kind, line.size, place)
+            return data
         with self.path.open("rb", buffering=0) as stream:
-            stream.seek(unit.start + offset)
-            data = np.empty(count, native)
-            # A piece at a time: its bytes are turned while they are in the cache.
-            for first in range(0, count, _PIECE // kind.itemsize):
-                part = data[first : first + _PIECE // kind.itemsize]
-                view = memoryview(part).cast("B")
-                done = 0
-                while done < len(view):
-                    got = stream.readinto(view[done:])
-                    if not got:
-                        raise self._error(
-                            f"ends inside extension {unit.name or unit.number} while being read", _COPY_AGAIN
-                        )
-                    done += got
-                if not kind.isnative:
-                    part.byteswap(inplace=True)
+            for k, line in enumerate(data):
+                stream.seek(unit.start + offset + k * stride)
+                self._read_line(stream, unit, kind, line)
         return data
+
+    def _read_line(self, stream: RawIOBase, unit: Unit, kind: np.dtype, line: np.ndarray) -> None:
+        # A piece at a time: its bytes are turned while they are in the cache.
+        for first in range(0, line.size, _PIECE // kind.itemsize):
+            part = line[first : first + _PIECE // kind.itemsize]
+            view = part.data.cast("B")
+            done = 0
+            while done < len(view):
+                got = stream.readinto(view[done:])
+                if not got:
+                    raise self._error(
+                        f"ends inside extension {unit.name or unit.number} while being read", _COPY_AGAIN
+                    )
+                done += got
+            if not kind.isnative:
+                part.byteswap(inplace=True)
 
     def _bytes(self, unit: Unit, offset: int, count: int) -> bytes:
         return self._read(unit, offset, np.dtype("u1"), count).tobytes()

@@ -65,6 +65,7 @@ def cal_badpix(ctx: RecipeContext) -> None:
     from apero_kernels.badpix import background_mask, grow_defects
 
     from apero_dask.io.fitswriter import Image
+    from apero_dask.recipes.detector_assets import FLAT as FULL_ILLUMINATION
     from apero_dask.recipes.detector_assets import load_assets
     from apero_dask.recipes.imagecal import combine
 
@@ -73,7 +74,7 @@ def cal_badpix(ctx: RecipeContext) -> None:
     night = _calibrated(ctx, flats, darks)
     reason = np.zeros(night.flat.shape, np.uint8)
     not_finite = _flag_night(night, len(darks.files), reason)
-    assets = load_assets(ctx)
+    assets = load_assets(ctx, (FULL_ILLUMINATION,))
     if assets.flat is not None:
         _flag_response(ctx, assets.flat, reason)
     bad = ((reason & (HOT | FLAT | NOT_FINITE | RESPONSE)) > 0).astype(np.uint8)
@@ -141,12 +142,13 @@ def _calibrated(ctx: RecipeContext, flats: Combined, darks: Combined) -> Night:
 def _flag_night(night: Night, ndarks: int, reason: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Set the bits of flat and dark; return where dark and flat are not finite."""
     import numpy as np
-    from apero_kernels.badpix import flag_flat, flat_scale, unstable_pixels
+    from apero_kernels.badpix import along_rows, flag_flat, flat_scale, unstable_pixels
 
     flagged = np.zeros_like(reason)
-    scale = flat_scale(night.flat)
+    local = along_rows(night.flat)
+    scale = flat_scale(night.flat, local=local)
     if scale > 0:
-        flag_flat(night.flat, flagged, scale=scale, cut=FLAT_CUT)
+        flag_flat(night.flat, flagged, scale=scale, cut=FLAT_CUT, local=local)
         # Between the orders the flat is faint: there a deviation must be significant as well.
         flag_flat(
             night.flat,
@@ -156,6 +158,7 @@ def _flag_night(night: Night, ndarks: int, reason: np.ndarray) -> tuple[np.ndarr
             cut=np.inf,
             significance=SIGNIFICANCE,
             least=FLAT_CUT,
+            local=local,
         )
     reason |= flagged & (FLAT | NOT_FINITE)
     dark_blank, flat_blank = ~np.isfinite(night.dark), (flagged & NOT_FINITE) > 0

@@ -6,6 +6,7 @@ detector``. Everything in it is optional for those who read it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ UNSTABLE = "UNSTABLE"
 """uint8[raw row, raw column]: 1 = the dark jumps between levels."""
 FLAT = "FLAT"
 """float32[raw row, raw column]: response under full illumination, about 1."""
+EVERYTHING = (HOT_PIXELS, SLOPE_MAP, INTERCEPT_MAP, BIAS, DARK, DARK_VARIANCE, UNSTABLE, FLAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class DetectorAssets:
     unstable: np.ndarray | None = None
     flat: np.ndarray | None = None
     digest: str = field(default="")
-    """Content of the file, empty without one."""
+    """Content of the file, empty without one or when only a part of it was read."""
 
     @property
     def nbytes(self) -> int:
@@ -81,8 +83,13 @@ def assets_path(assets: Path, instrument: Instrument) -> Path:
     return assets / FOLDER / f"{instrument.name.lower()}_detector.fits"
 
 
-def load_assets(ctx: RecipeContext) -> DetectorAssets:
+def load_assets(ctx: RecipeContext, wanted: Collection[str] = EVERYTHING) -> DetectorAssets:
     """Detector file of the instrument; an absent one is empty.
+
+    Parameters
+    ----------
+    wanted
+        Names of the extensions that are read; the others, and the digest, stay empty.
 
     Raises
     ------
@@ -94,12 +101,12 @@ def load_assets(ctx: RecipeContext) -> DetectorAssets:
         status = path.stat()
     except FileNotFoundError:
         return DetectorAssets()
-    key = f"detector {path} {status.st_size} {status.st_mtime_ns}"
-    loaded: DetectorAssets = ctx.cached(key, lambda: read_assets(path, ctx.instrument))
+    key = f"detector {path} {status.st_size} {status.st_mtime_ns} {' '.join(sorted(wanted))}"
+    loaded: DetectorAssets = ctx.cached(key, lambda: read_assets(path, ctx.instrument, wanted))
     return loaded
 
 
-def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
+def read_assets(path: Path, instrument: Instrument, wanted: Collection[str] = EVERYTHING) -> DetectorAssets:
     """Read a detector file; see :func:`load_assets`."""
     import numpy as np
 
@@ -113,7 +120,7 @@ def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
     shapes |= dict.fromkeys((SLOPE_MAP, INTERCEPT_MAP), amplifier)
     planes: dict[str, np.ndarray | None] = dict.fromkeys(shapes)
     for name, shape in shapes.items():
-        if file.has(name):
+        if name in wanted and file.has(name):
             plane = file.image(name, np.uint8 if name == UNSTABLE else np.float32)
             if plane.shape != shape:
                 raise DataError(
@@ -124,7 +131,7 @@ def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
             plane.flags.writeable = False
             planes[name] = plane
     rows = columns = None
-    if file.has(HOT_PIXELS):
+    if HOT_PIXELS in wanted and file.has(HOT_PIXELS):
         table = file.table(HOT_PIXELS)
         if not {"ROW", "COLUMN"} <= set(table):
             raise DataError(
@@ -149,5 +156,5 @@ def read_assets(path: Path, instrument: Instrument) -> DetectorAssets:
         planes[DARK_VARIANCE],
         planes[UNSTABLE],
         planes[FLAT],
-        content_digest(path),
+        content_digest(path) if set(EVERYTHING) <= set(wanted) else "",
     )

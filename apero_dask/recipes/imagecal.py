@@ -118,14 +118,17 @@ def alike(ctx: RecipeContext, files: Sequence[FitsFile]) -> tuple[list[FitsFile]
     limit of 0.99.  Pixels brighter than the 99.5th percentile are left out: hot ones are alike in all frames.
     """
     import numpy as np
+    from apero_kernels.robust import percentile
+    from apero_kernels.stack import stack
 
     if len(files) < 2:
         return list(files), []
-    rows = range(SAMPLE_STEP // 2, ctx.instrument.raw_columns, SAMPLE_STEP)
-    sample = np.stack([np.concatenate([image_rows(f, r, r + 1)[0] for r in rows]) for f in files])
-    middle = np.median(sample, axis=0)
+    rows = (SAMPLE_STEP // 2, ctx.instrument.raw_columns)
+    sample = np.stack([f.rows(PP_IMAGE, *rows, np.float32, step=SAMPLE_STEP) for f in files])
+    middle = np.empty(sample.shape[1:], np.float32)
+    stack(sample, middle)
     good = np.isfinite(sample).all(axis=0)
-    good &= middle <= np.nanpercentile(middle[good], 99.5) if good.any() else False
+    good &= middle <= percentile(middle[good][None], 99.5) if good.any() else False
     kept, dropped = [], []
     for file, values in zip(files, sample, strict=True):
         pair = np.stack([values[good], middle[good]]).astype(np.float64)

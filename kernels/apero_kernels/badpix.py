@@ -126,10 +126,14 @@ def _below_floor(image, floor, ribbon, mask):
 def _tidy(raw, half, least, out):
     rows, columns = raw.shape
     for y in range(rows):
+        n = 0
+        for x in range(min(half, columns)):
+            n += raw[y, x]
         for x in range(columns):
-            n = 0
-            for i in range(max(0, x - half), min(columns, x + half + 1)):
-                n += raw[y, i]
+            if x + half < columns:
+                n += raw[y, x + half]
+            if x - half - 1 >= 0:
+                n -= raw[y, x - half - 1]
             if raw[y, x]:
                 out[y, x] = n > 1
             else:
@@ -162,6 +166,7 @@ def flag_flat(
     cut: float = 0.5,
     significance: float = 5.0,
     least: float = 0.1,
+    local: np.ndarray | None = None,
 ) -> None:
     """Flag pixels whose response differs from that of their neighbours along the row.
 
@@ -180,6 +185,8 @@ def flag_flat(
         Fixed limit of ``|flat / local - 1|``.
     significance, least : float
         Limits of the second test.
+    local : floating[y, x], optional
+        From `along_rows`, where it is known.
 
     Raises
     ------
@@ -190,8 +197,7 @@ def flag_flat(
     check_integer("mask", mask, 2, np.uint8, flat.shape)
     if not scale > 0:
         raise ValueError(f"scale: {scale}, expected a flux above 0 (is there light in the flat?)")
-    local = np.empty_like(flat)
-    running_median(flat, np.array(SEVEN), local)
+    local = along_rows(flat) if local is None else check_float("local", local, 2, flat.shape)
     var = _optional("var", var, flat)
     faint = _FAINT * float(scale)
     _test_flat(flat, local, var, faint, float(cut), float(significance), float(least), mask)
@@ -227,14 +233,22 @@ def flag_dark(
     """
     check_float("dark", dark, 2)
     check_integer("mask", mask, 2, np.uint8, dark.shape)
-    local = np.empty_like(dark)
-    running_median(dark, np.array(SEVEN), local)
+    local = along_rows(dark)
     var = _optional("var", var, dark)
     _test_dark(dark, local, var, float(cut), float(significance), float(least), mask)
 
 
-def flat_scale(flat: np.ndarray, q: float = 90.0) -> float:
+def flat_scale(flat: np.ndarray, q: float = 90.0, *, local: np.ndarray | None = None) -> float:
     """Return a percentile of the running median of 7 pixels along the rows of a flat.
+
+    Parameters
+    ----------
+    flat : floating[y, x]
+        NaN takes no part.
+    q : float
+        Per cent.
+    local : floating[y, x], optional
+        From `along_rows`, where it is known.
 
     Raises
     ------
@@ -242,9 +256,22 @@ def flat_scale(flat: np.ndarray, q: float = 90.0) -> float:
         Not a native floating array with two axes, or `q` outside 0..100.
     """
     check_float("flat", flat, 2)
-    local = np.empty_like(flat)
-    running_median(flat, np.array(SEVEN), local)
+    local = along_rows(flat) if local is None else check_float("local", local, 2, flat.shape)
     return percentile(local, q)
+
+
+def along_rows(image: np.ndarray) -> np.ndarray:
+    """Return the running median of 7 pixels along the rows of ``floating[y, x]``, same dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not a native floating array with two axes.
+    """
+    check_float("image", image, 2)
+    local = np.empty_like(image)
+    running_median(image, np.array(SEVEN), local)
+    return local
 
 
 def erode(mask: np.ndarray, size: int) -> np.ndarray:

@@ -10,49 +10,71 @@ from apero_kernels.running import EIGHT, running_median
 
 
 @kernel
+def _add_near(values, variances, middle, clip, weights, total, top, used):
+    # One image of a row; without branches, so that several columns are worked on at once.
+    single = values.dtype.type
+    for x in range(values.shape[0]):
+        near = abs(values[x] - middle[x]) <= clip * np.sqrt(variances[x])
+        weight = single(single(1.0) / variances[x]) if near else single(0.0)
+        weights[x] = weight
+        total[x] += np.float64(weight)
+        counts = weight > single(0.0)
+        top[x] += np.float64(single(weight * values[x])) if counts else 0.0
+        used[x] += np.int32(1) if counts else np.int32(0)
+
+
+@kernel
+def _add_spread(values, weights, level, spread):
+    for x in range(values.shape[0]):
+        away = np.float64(values[x]) - level[x]
+        spread[x] += np.float64(weights[x]) * (away * away) if weights[x] > 0 else 0.0
+
+
+@kernel
+def _mean_and_error(total, top, used, spread, level, error):
+    for x in range(total.shape[0]):
+        level[x] = top[x] / total[x]
+    for x in range(total.shape[0]):
+        weighted = 1.0 / total[x]
+        observed = spread[x] / total[x] / (used[x] - 1.0)
+        error[x] = observed if used[x] > 2 and not observed <= weighted else weighted
+
+
+@kernel
 def _clipped_mean(values, variances, centre, clip, mean, variance):
     count, rows, columns = values.shape
-    single = values.dtype.type
-    weights = np.empty(count, values.dtype)
+    weights = np.empty((count, columns), values.dtype)
+    total = np.empty(columns)
+    top = np.empty(columns)
+    spread = np.empty(columns)
+    level = np.empty(columns)
+    error = np.empty(columns)
+    used = np.empty(columns, np.int32)
     for y in range(rows):
-        for x in range(columns):
-            middle = centre[y, x]
-            total = 0.0
-            top = 0.0
-            used = 0
+        total[:] = 0.0
+        top[:] = 0.0
+        spread[:] = 0.0
+        used[:] = 0
+        for g in range(count):
+            _add_near(values[g, y], variances[g, y], centre[y], clip, weights[g], total, top, used)
+        if count > 2:
+            _mean_and_error(total, top, used, spread, level, error)
             for g in range(count):
-                value = values[g, y, x]
-                weight = single(0.0)
-                if abs(value - middle) <= clip * np.sqrt(variances[g, y, x]):
-                    weight = single(single(1.0) / variances[g, y, x])
-                weights[g] = weight
-                total += np.float64(weight)
-                if weight > 0:
-                    top += np.float64(single(weight * value))
-                    used += 1
-            if total == 0 and np.isfinite(middle):
+                _add_spread(values[g, y], weights[g], level, spread)
+        _mean_and_error(total, top, used, spread, level, error)
+        for x in range(columns):
+            if total[x] == 0.0 and np.isfinite(centre[y, x]):
                 # Two sound images far apart leave none near their middle: the median is all there is.
-                level = np.float64(middle)
                 part = 0.0
                 known = 0
                 for g in range(count):
                     if np.isfinite(variances[g, y, x]):
                         part += np.float64(variances[g, y, x])
                         known += 1
-                error = part / known  # without a known variance there is none: 0 / 0
-            else:
-                level = top / total
-                error = 1.0 / total
-                if used > 2:
-                    spread = 0.0
-                    for g in range(count):
-                        if weights[g] > 0:
-                            away = np.float64(values[g, y, x]) - level
-                            spread += np.float64(weights[g]) * (away * away)
-                    observed = spread / total / (used - 1)
-                    error = observed if not observed <= error else error
-            mean[y, x] = level if np.isfinite(level) else np.nan
-            variance[y, x] = error if np.isfinite(error) else np.nan
+                level[x] = np.float64(centre[y, x])
+                error[x] = part / known  # without a known variance there is none: 0 / 0
+            mean[y, x] = level[x] if np.isfinite(level[x]) else np.nan
+            variance[y, x] = error[x] if np.isfinite(error[x]) else np.nan
 
 
 @kernel

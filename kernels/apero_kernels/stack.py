@@ -89,6 +89,29 @@ def _middle(lower, upper, out):
 
 
 @kernel
+def _whole_noise(inverse, number, factor, out):
+    # Variance of the median of lanes whose values are all there.
+    for lane in range(out.shape[0]):
+        mean_inverse = inverse[lane] / number
+        out[lane] = factor / (number * mean_inverse * mean_inverse)
+
+
+@kernel
+def _whole_rank(buffer, q, out):
+    # Percentile of lanes whose values are all there; as sorted_percentile.
+    count = buffer.shape[0]
+    rank = 0.01 * q * (count - 1)
+    k = int(rank)
+    below = buffer[k]
+    above = buffer[min(k + 1, count - 1)]
+    share = rank - k
+    for lane in range(out.shape[0]):
+        lower = np.float64(below[lane])
+        upper = np.float64(above[lane])
+        out[lane] = lower if upper == lower else lower + share * (upper - lower)
+
+
+@kernel
 def _stack_median(images, variances, out, out_var, out_scatter, out_count):
     count, rows, columns = images.shape
     with_variance = variances.shape[0] > 0
@@ -98,6 +121,8 @@ def _stack_median(images, variances, out, out_var, out_scatter, out_count):
     lane_values = np.empty(count, images.dtype)
     used = np.empty(LANES, np.int32)
     inverse = np.empty(LANES, np.float64)
+    lowest = np.empty(LANES, np.float64)
+    highest = np.empty(LANES, np.float64)
     factors = np.empty(count + 1)
     for n in range(count + 1):
         factors[n] = median_factor(n)
@@ -108,9 +133,25 @@ def _stack_median(images, variances, out, out_var, out_scatter, out_count):
             if 0 < count <= _NETWORK:
                 sort_lanes(buffer, count)
                 _middle(buffer[(count - 1) >> 1], buffer[count >> 1], out[y, x0 : x0 + width])
+                if with_variance:
+                    _whole_noise(inverse, float(count), factors[count], out_var[y, x0 : x0 + width])
+                if with_scatter and count > 1:
+                    _whole_rank(buffer, SIGMA_LOW, lowest)
+                    _whole_rank(buffer, SIGMA_HIGH, highest)
+                    for lane in range(width):
+                        out_scatter[y, x0 + lane] = 0.5 * (highest[lane] - lowest[lane])
+                if with_count:
+                    out_count[y, x0 : x0 + width] = count
+                lacking = np.int32(0)
+                for lane in range(width):
+                    lacking += np.int32(1) if used[lane] < count else np.int32(0)
+                if lacking == 0 and (count > 1 or not with_scatter):
+                    continue
             for lane in range(width):
                 x = x0 + lane
                 n = np.int64(used[lane])
+                if n == count and 1 < count <= _NETWORK:
+                    continue
                 if count <= _NETWORK:
                     if n < count or n == 0:
                         out[y, x] = sorted_median(buffer, lane, n)

@@ -85,6 +85,7 @@ def test_own_reader_gives_native_arrays(tmp_path: Path) -> None:
             np.testing.assert_array_equal(data, image.data)
     np.testing.assert_array_equal(file.rows("DRS_PP", 10, 13), images[0].data[10:13])
     assert file.rows(1, 7, 7).shape == (0, 40)
+    np.testing.assert_array_equal(file.rows(1, 3, 14, step=4), images[0].data[3:14:4])
     assert file.image("COUNT", np.float32).dtype == np.float32
     columns = file.table("DARK_TABLE")
     for name, values in table().columns.items():
