@@ -20,6 +20,7 @@ FREE_CENTRE, FREE_WIDTH = 3, 2  # lowest terms that every order has for itself
 ACROSS = 7  # degree of the higher terms from order to order
 COLUMNS = 340  # that are fitted; trace and slit image change slowly
 PASSES = 4
+COARSE = 3  # all passes but the last take every third of these columns
 LARGEST_STEP = 0.7  # px in one pass
 LARGEST_WIDENING = 0.2  # px
 FEWEST_SNR = 10.0  # of the light in one column
@@ -71,8 +72,10 @@ def fit_slit_images(frame: Calibrated, guess: Guess, slices: int) -> SlitImages:
     from apero_kernels.slices import fit_slices
 
     nx = frame.image.shape[1]
-    x = np.arange(0, nx, max(1, nx // COLUMNS))
-    image, base = (np.ascontiguousarray(plane[:, x]) for plane in (frame.image, frame.base))
+    every = np.arange(0, nx, max(1, nx // COLUMNS))
+    planes = [np.ascontiguousarray(plane[:, every]) for plane in (frame.image, frame.base)]
+    x = every[::COARSE]
+    image, base = (np.ascontiguousarray(plane[:, ::COARSE]) for plane in planes)
     seen = np.flatnonzero(guess.seen)
     found = _empty(len(guess.fibres))
     if not seen.size:
@@ -87,7 +90,16 @@ def fit_slit_images(frame: Calibrated, guess: Guess, slices: int) -> SlitImages:
     groups = _by_fibre(guess, seen)
     t = 2.0 * x / nx - 1.0
     place, distance, width = (_no_fit() for _ in range(3))
+    slits: list[Smooth] = []
     for number in range(PASSES):
+        if number == PASSES - 1:
+            # The smooth curves hold between the columns as well; light only weighs the derivatives.
+            flux, shares = (_between(x, values, every) for values in (flux, shares))
+            x, (image, base) = every, planes
+            t = 2.0 * x / nx - 1.0
+            centre = np.polynomial.chebyshev.chebval(t, place.series.T)
+            heights = np.stack([np.polynomial.chebyshev.chebval(t, fit.series.T) for fit in slits], axis=1)
+            sigma = np.polynomial.chebyshev.chebval(t, width.series.T)
         amplitudes, flux_error, shifts, shift_error, place_error, widening, widening_error = fit_slices(
             image, base, frame.photon, centre, heights, sigma, shares, flux
         )
@@ -103,10 +115,11 @@ def fit_slit_images(frame: Calibrated, guess: Guess, slices: int) -> SlitImages:
         middle = places.mean(axis=1)
         place = _fit_groups(t, middle, place_error, groups, DEGREE_CENTRE, FREE_CENTRE)
         centre = np.polynomial.chebyshev.chebval(t, place.series.T)
-        for s in range(slices):
-            apart = places[:, s] - middle
-            fit = _fit_groups(t, apart, shift_error[:, s], groups, DEGREE_WIDTH, FREE_WIDTH)
-            heights[:, s] = np.polynomial.chebyshev.chebval(t, fit.series.T)
+        slits = [
+            _fit_groups(t, places[:, s] - middle, shift_error[:, s], groups, DEGREE_WIDTH, FREE_WIDTH)
+            for s in range(slices)
+        ]
+        heights = np.stack([np.polynomial.chebyshev.chebval(t, fit.series.T) for fit in slits], axis=1)
         pitches = np.tensordot(ranks, places - middle[:, None], (0, 1)) / np.sum(ranks**2)
         distance = _fit_groups(t, pitches, place_error, groups, DEGREE_WIDTH, FREE_WIDTH)
         width = _fit_groups(t, widths, widening_error, groups, 0, 1)
@@ -279,6 +292,18 @@ def _smooth_shares(t: np.ndarray, amplitudes: np.ndarray, flux: np.ndarray, befo
     smooth = np.clip(basis[held] @ solution, 0.02, None).swapaxes(1, 2)
     shares[listed] = smooth / smooth.sum(axis=1, keepdims=True)
     return shares
+
+
+def _between(x: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values ``[..., x]`` at other columns, on lines between those that are known; NaN if none is."""
+    import numpy as np
+
+    out = np.full((*values.shape[:-1], wanted.size), np.nan)
+    for line, row in zip(out.reshape(-1, wanted.size), values.reshape(-1, x.size), strict=True):
+        known = np.isfinite(row)
+        if known.any():
+            line[:] = np.interp(wanted, x[known], row[known])
+    return out
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
