@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test test-slow accuracy lint types bench bench-recipes clean
+.PHONY: help demo test test-slow accuracy lint types bench bench-recipes bench-frame clean
 
 help:
 	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint types check style and types"
 	@echo "make bench      benchmarks of planner, index, simulator and kernels"
 	@echo "make bench-recipes  time whole recipes on a full-size night (an hour and 20 GB; BENCH_NIGHT=)"
+	@echo "make bench-frame  time one science frame, raw to velocities, on the night of make accuracy (NIGHT=)"
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +56,10 @@ bench: $(STAMP)
 BENCH_NIGHT ?= bench-night
 bench-recipes: $(STAMP)
 	$(BIN)/python benchmarks/bench_recipes.py $(BENCH_NIGHT)
+
+# After make accuracy with the same NIGHT, whose products of one frame are made again.
+bench-frame: $(STAMP)
+	$(BIN)/python benchmarks/bench_frame.py $(NIGHT) $(NIGHT)/accuracy.ini
 
 clean:
 	rm -rf $(VENV) demo accuracy accuracy.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
