@@ -13,7 +13,8 @@ import sys
 MOST_KEPT = 2**31 - 1
 """Bytes of freed memory at the end of the heap beyond which it is returned: the largest the call takes."""
 # Parameters of mallopt, from malloc.h of the GNU C library.
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+_HEAP = 1 << 26  # bytes of the heap of a thread
 
 
 def keep_freed_memory() -> bool:
@@ -34,6 +35,8 @@ def keep_freed_memory() -> bool:
     wanted = (
         (_MMAP_MAX, 0),  # no blocks outside the heap
         (_TRIM_THRESHOLD, MOST_KEPT),
-        (_ARENA_MAX, 1),  # heaps of further threads are small, and given back as soon as they are empty
+        # Threads share one heap; those that have one of their own already keep it when it is empty.
+        (_ARENA_MAX, 1),
+        (_TOP_PAD, _HEAP),
     )
     return all([set_option(option, value) == 1 for option, value in wanted])

@@ -12,6 +12,11 @@ import pytest
 ROUNDS = 6
 SCRIPT = f"""
 import resource, sys, threading
+if sys.argv[2] == "late":
+    # As in a worker of dask, whose own threads have heaps before it is set up.
+    threads = [threading.Thread(target=lambda: [bytearray(1000) for _ in range(1000)]) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
 from apero_dask.engine.freed_memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 import numpy as np
@@ -36,12 +41,13 @@ def has_settings() -> bool:
 
 
 @pytest.mark.skipif(not has_settings(), reason="the C library has no mallopt")
-def test_images_of_a_thread_reuse_their_memory() -> None:
+@pytest.mark.parametrize("start", ["early", "late"])
+def test_images_of_a_thread_reuse_their_memory(start: str) -> None:
     """A run works in a thread of its worker; without huge pages an image has 12 000 pages."""
     counts: dict[str, list[int]] = {}
     for mode in ("keep", "plain"):
         found = subprocess.run(
-            [sys.executable, "-c", SCRIPT, mode],
+            [sys.executable, "-c", SCRIPT, mode, start],
             capture_output=True, text=True, check=True, env={**_environment(), "NUMPY_MADVISE_HUGEPAGE": "0"},
         )  # fmt: skip
         kept, *numbers = found.stdout.split()
