@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from apero_dask.recipes.context import RecipeContext
 
 LEAST_CONTRAST = 20.0
-"""Per cent; the comb of a lit fibre has 90, noise alone stays below this."""
+"""Per cent; the comb of a lit fibre has 90, even light stays below this."""
+LEAST_SNR = 1.0
+"""Median over the orders of the median S/N of their pixels; without light it is near 0, and as noise has no
+floor beneath its peaks, the contrast tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,12 @@ def measure(
     shown = np.where(np.isfinite(blaze) & (blaze > 0.0), flux, np.nan)
     grid, profiles, lines = comb_profiles(shown, wave, comb_mask(cavity))
     fit = fit_comb(grid, profiles.sum(axis=0), int(lines.sum()))
-    found = np.isfinite(fit.velocity) and abs(fit.velocity) < grid[-1] and fit.contrast > LEAST_CONTRAST
+    found = (
+        np.isfinite(fit.velocity)
+        and abs(fit.velocity) < grid[-1]
+        and fit.contrast > LEAST_CONTRAST
+        and light(shown, variance) >= LEAST_SNR
+    )
     noise = spectrum_noise(shown, variance, wave) / np.sqrt(shared)
     return Drift(
         simultaneous=fit.velocity if found else float("nan"),
@@ -104,6 +112,31 @@ def measure(
         noise=combined(noise),
         order_noise=noise,
     )
+
+
+def light(flux: np.ndarray, variance: np.ndarray) -> float:
+    """Median over the orders of the median S/N of their pixels; 0 without a pixel.
+
+    Parameters
+    ----------
+    flux, variance : float64[order, x]
+        Spectrum of a fibre; NaN = no information.
+
+    >>> import numpy as np
+    >>> light(np.array([[8.0, np.nan, 12.0], [4.0, 4.0, 1.0]]), np.full((2, 3), 4.0))
+    3.5
+    >>> light(np.full((2, 3), np.nan), np.ones((2, 3)))
+    0.0
+    """
+    import numpy as np
+
+    good = np.isfinite(flux) & (variance > 0.0)
+    levels = [
+        float(np.median(row[ok] / np.sqrt(noise[ok])))
+        for row, noise, ok in zip(flux, variance, good, strict=True)
+        if ok.any()
+    ]
+    return float(np.median(levels)) if levels else 0.0
 
 
 def wave_cards(ctx: RecipeContext, fibre: str) -> dict[str, Any]:

@@ -320,10 +320,12 @@ def test_star_without_lines_has_no_velocity(root: Root) -> None:
     assert found["QCC_ALL"] is True  # informative: the product counts, as one without a velocity
 
 
-def test_dark_reference_fibre_leaves_the_velocity_uncorrected(root: Root) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_dark_reference_fibre_leaves_the_velocity_uncorrected(root: Root, seed: int) -> None:
+    """Peaks of the noise have no floor beneath them, so that their contrast may be that of a comb."""
     shown = star()
-    dark = replace(shown, comb=30.0 * np.random.default_rng(1).standard_normal(shown.comb.shape))
-    path, comb = root.velocity(root.exposure("2320039o", dark))
+    dark = replace(shown, comb=30.0 * np.random.default_rng(seed).standard_normal(shown.comb.shape))
+    path, comb = root.velocity(root.exposure(f"23200{50 + seed}o", dark))
     found = header(path)
     assert found["RV_SIMFP"] == "NaN"
     assert found["RVDRIFTK"] is False
