@@ -167,8 +167,13 @@ def _locked(
     if scans:
         from apero_dask.cli.velocities import velocity_summary
 
-        planned = {path.rpartition("/")[2] for task in scans for _, _, path in task.outputs()}
-        velocities, _ = velocity_summary(trees.reduced, planned=planned)
+        planned = {
+            path.rpartition("/")[2]: result.states.get(task.key, State.PLANNED)
+            for task in scans
+            for _, _, path in task.outputs()
+        }
+        earlier = {name: state.value for name, state in planned.items() if state.failed or state.blocked}
+        velocities, _ = velocity_summary(trees.reduced, planned=planned, earlier=earlier)
     return Executed(
         status=result.status,
         invocation=named.invocation,

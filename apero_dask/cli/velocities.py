@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,16 @@ def show_velocities(data: str | None, names: Sequence[str] = ()) -> int:
 
 
 def velocity_summary(
-    reduced: Path, names: Sequence[str] = (), planned: Collection[str] | None = None
+    reduced: Path,
+    names: Sequence[str] = (),
+    planned: Collection[str] | None = None,
+    earlier: Mapping[str, str] | None = None,
 ) -> tuple[list[str], int]:
     """Lines about the velocities below the reduced tree, whose files are written anew; and the status.
 
     ``names``: main names of objects; none = all.  ``planned``: base names of velocity products; only objects
-    and masks with one of these frames are shown, None = all.
+    and masks with one of these frames are shown, None = all.  ``earlier``: those among them that could not be
+    made anew, with the state their run ended in.
     """
     from apero_dask.report.velocities import read_series, velocity_lines
     from apero_dask.report.velocity_files import problem_lines, write_velocities
@@ -54,8 +58,8 @@ def velocity_summary(
         lines.append(
             f"{error.filename or reduced}: {error.strerror}; the files of velocities are not written."
         )
-        return [*velocity_lines(_shown(series, planned)), *lines], EXIT_STOPPED
-    lines = [*velocity_lines(_shown(series, planned), places), *problem_lines(problems), *lines]
+        return [*velocity_lines(_shown(series, planned), None, earlier), *lines], EXIT_STOPPED
+    lines = [*velocity_lines(_shown(series, planned), places, earlier), *problem_lines(problems), *lines]
     return lines, EXIT_INVALID if unknown else EXIT_OK if series else EXIT_NOTHING
 
 

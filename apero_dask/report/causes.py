@@ -94,12 +94,17 @@ def explain(plan: Plan, resolver: Resolver, key: str, state: State) -> str:
     if state is State.FAILED_CALIB:
         missing = ""
         if isinstance(item, Task):
-            empty = [
-                "/".join(s.kinds)
+            lost = [
+                s
                 for s in item.selections
                 if not s.optional and all(c.source and _unusable(resolver, c.source) for c in s.candidates)
             ]
-            missing = f"no {', '.join(empty)} passed quality control" if empty else ""
+            # Fibres of one kind are searched apart and would be named twice.
+            absent = dict.fromkeys("/".join(s.kinds) for s in lost if not s.candidates)
+            failed = dict.fromkeys("/".join(s.kinds) for s in lost if s.candidates)
+            texts = [f"no {', '.join(absent)} of a night within MAX_CALIB_DTIME"] if absent else []
+            texts += [f"no {', '.join(failed)} passed quality control"] if failed else []
+            missing = "; ".join(texts)
         else:
             missing = "no telluric transmission passed quality control"
         return "; ".join(text for text in (missing, words + more) if text)

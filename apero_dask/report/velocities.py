@@ -145,9 +145,15 @@ def read_series(reduced: Path, only: Iterable[Path] | None = None) -> tuple[list
 
 
 def velocity_lines(
-    series: Sequence[Series], places: Mapping[tuple[str, str], Path] | None = None
+    series: Sequence[Series],
+    places: Mapping[tuple[str, str], Path] | None = None,
+    earlier: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Table of every object: time, velocity, error, S/N, drift, quality."""
+    """Table of every object: time, velocity, error, S/N, drift, quality.
+
+    ``earlier``: by the name of a product that should have been made anew, how that run ended instead.
+    """
+    earlier = earlier or {}
     for one in series:
         usable = one.usable
         yield ""
@@ -156,10 +162,13 @@ def velocity_lines(
             head += f", mean {one.mean_kms:.4f} km/s"
         if len(usable) > 1:
             head += f", rms {one.rms_ms:.1f} m/s, mean error {one.mean_error_ms:.1f} m/s"
-        yield head
+        old = sum(row.file in earlier for row in one.rows)
+        yield head + (f"; {old} of an earlier run" if old else "")
         yield "  frame       BJD (TDB)        RV km/s   error m/s     S/N  drift m/s  QC"
         for row in one.rows[:MOST_ROWS]:
             quality = "failed" if not row.qc else "ok" if not row.notes else row.notes
+            if row.file in earlier:
+                quality = f"of an earlier run ({earlier[row.file]} now)"
             yield (
                 f"  {row.frame:<10s}  {_number(row.bjd, 14, 5)}  {_number(row.rv_kms, 10, 4)}"
                 f"  {_number(row.error_ms, 9, 1)}  {_number(row.snr, 6, 1)}  {_number(row.drift_ms, 9, 2)}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from apero_dask.core.errors import Findings
+from apero_dask.core.frames import FrameIndex
 from apero_dask.core.outcome import State
 from apero_dask.core.plan import Node, Plan, Task
 from apero_dask.instruments.base import instrument
@@ -199,6 +200,21 @@ def test_a_night_too_far_from_every_calibration_is_told_once_per_kind() -> None:
     (bad,) = [text for text in messages if "BADPIX" in text]
     assert "of 2018-10-08: no BADPIX/BKGRDMAP within 7 days passed quality control." in bad
     assert "LOC" in bad
+
+
+def test_a_night_without_any_calibration_near_it_does_not_blame_their_quality() -> None:
+    night = "2018-10-08"
+    frames = (f for f in worked_index(night) if f.obs_dir != night or f.obstype == "OBJECT")
+    run, _ = read(LIMITED)
+    plan = build_plan(FrameIndex.of(frames), merge(run, CommandLine(), Findings()), instrument("SPIROU"))
+    resolver = executed(plan, lambda task: None)
+    lost = [t for t in plan.tasks if t.obs_dir == night and t.step.short == "EXTOBJ"]
+    assert [resolver.states[t.key] for t in lost] == [State.FAILED_CALIB] * 4
+    said = {explain(plan, resolver, t.key, State.FAILED_CALIB) for t in lost}
+    assert said == {
+        "no BADPIX/BKGRDMAP, LOC/ORDER_PROFILE, SHAPEL, FLAT/BLAZE, THERMALT, THERMALI of a night within "
+        "MAX_CALIB_DTIME"
+    }
 
 
 def test_a_model_of_first_transmissions_is_told() -> None:

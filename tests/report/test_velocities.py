@@ -121,6 +121,20 @@ def test_end_of_a_reduction_shows_what_it_planned(tmp_path: Path) -> None:
     assert {path.stem for path in (tmp_path / "rv").glob("*.rdb")} == {"GL699_mine", "TOI442_mine"}
 
 
+def test_velocities_that_could_not_be_made_anew_are_not_called_new(tmp_path: Path) -> None:
+    """The run of the second frame failed: what is there is what an earlier run left."""
+    product(tmp_path, "2320031o", 2458386.7)
+    old = product(tmp_path, "2320032o", 2458386.8)
+    plain, _ = velocity_summary(tmp_path)
+    assert not any("earlier" in line for line in plain)
+    lines, _ = velocity_summary(tmp_path, earlier={old.name: "FAILED_INPUT"})
+    (head,) = [line for line in lines if line.startswith("Velocities of")]
+    assert head.endswith("; 1 of an earlier run")
+    rows = {line.split()[0]: line for line in lines if line.startswith("  23200")}
+    assert rows["2320032o"].endswith("of an earlier run (FAILED_INPUT now)")
+    assert rows["2320031o"].endswith("  ok")
+
+
 def test_damaged_products_are_named(tmp_path: Path) -> None:
     path = product(tmp_path, "2320031o", 2458386.6)
     path.write_bytes(path.read_bytes()[:1000])
