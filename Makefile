@@ -5,9 +5,11 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 .PHONY: help demo test test-slow accuracy lint types bench bench-recipes bench-frame clean
+.PHONY: help demo season test test-slow accuracy lint types bench bench-recipes clean
 
 help:
 	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
+	@echo "make season     twenty nights of a planet and of a constant star (half an hour and 20 GB; SEASON=)"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  full-size and long checks"
 	@echo "make accuracy   reduce a full-size night and compare it with its truth (an hour; NIGHT=, RAW=)"
@@ -27,6 +29,13 @@ demo: $(STAMP)
 	$(BIN)/apero_processing --data demo SPIROU_MINI runfiles/demo.ini
 	$(BIN)/apero-dask status --data demo
 	$(BIN)/apero-dask compare-rv --data demo
+
+SEASON ?= season
+season: $(STAMP)
+	$(BIN)/apero-dask simulate --campaign season --out $(SEASON) --workers 2 --no-truth-images
+	$(BIN)/apero_processing --data $(SEASON) SPIROU_MINI runfiles/season.ini
+	$(BIN)/apero-dask compare-rv --data $(SEASON)
+	$(BIN)/python -m tests.recipes.season $(SEASON)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
@@ -62,4 +71,4 @@ bench-frame: $(STAMP)
 	$(BIN)/python benchmarks/bench_frame.py $(NIGHT) $(NIGHT)/accuracy.ini
 
 clean:
-	rm -rf $(VENV) demo accuracy accuracy.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo season accuracy accuracy.md build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,21 +1,31 @@
-"""A season of velocities of one star: drawn from perfect extractions, and judged."""
+"""Seasons of velocities: drawn from perfect extractions or found in a reduction, and judged.
+
+``python -m tests.recipes.season FOLDER`` prints the figures of a simulated campaign that has been reduced.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from apero_dask.core.products import VELOCITY_FOLDER
 from apero_dask.recipes.ccf_lines import expected_light
 from apero_dask.recipes.ccf_velocity import star_velocity
 from apero_dask.recipes.line_mask import builtin_mask
 from apero_dask.simulator.ephemeris import keplerian
+from apero_dask.simulator.recovered import read_recovered
+from apero_dask.simulator.truth import read_campaign
 from tests.recipes.starlight import RAMP, READ_ELECTRONS, star
 
 GAMMA, PERIOD, ECCENTRICITY = -110.1, 11.3, 0.2
 BERV_KMS = 25.0
 DAYS = 300.0
+FLOOR_MS = 4.0
+"""1 m/s of the full instrument on the small one: times the root of the ratio of the lines, 5000 to 320."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +121,94 @@ def slope_with_berv(season: Season) -> tuple[float, float]:
     covariance = np.linalg.inv(design.T @ design)
     slope = float((covariance @ design.T @ (season.velocity / season.error))[1])
     return slope, float(np.sqrt(covariance[1, 1]))
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Velocities of one star in a reduced campaign."""
+
+    found: Season
+    """About their weighted mean difference from the injected ones: the zero point of a mask is its own."""
+    injected: np.ndarray
+    """m/s, about the systemic velocity of the first star."""
+    night: np.ndarray
+    """Name of the night of each frame."""
+
+    @property
+    def residual(self) -> np.ndarray:
+        """Found minus injected, m/s."""
+        return self.found.velocity - self.injected
+
+    @property
+    def expected(self) -> Orbit:
+        """What a circle makes of the injected velocities at the epochs observed."""
+        return orbit(Season(self.found.days, self.found.berv, self.injected, self.found.error))
+
+
+def recovered(root: Path) -> dict[str, Recovered]:
+    """Stars of a simulated and reduced campaign by name, frames in order of time."""
+    truth = {str(row["identifier"]): row for row in read_campaign(root)}
+    first = min(float(row["bjd"]) for row in truth.values() if row["kind"] == "mdwarf")
+    stars = {}
+    for star_found in read_recovered(root / "reduced" / VELOCITY_FOLDER, root):
+        frames = star_found.frames
+        if len(frames) < 3:
+            continue
+        days = np.array([f.bjd for f in frames]) - first
+        error = np.array([f.error_ms for f in frames])
+        injected = 1e3 * (np.array([f.injected_kms for f in frames]) - GAMMA)
+        velocity = 1e3 * (np.array([f.found_kms for f in frames]) - GAMMA)
+        velocity -= np.average(velocity - injected, weights=error**-2)
+        rows = [truth[f.frame] for f in frames]
+        berv = np.array([float(row["berv_kms"]) for row in rows])
+        name = str(rows[0]["target"])
+        nights = np.array([str(row["obs_dir"]) for row in rows])
+        stars[name] = Recovered(Season(days, berv, velocity, error), injected, nights)
+    return stars
+
+
+def nightly(stars: dict[str, Recovered]) -> dict[str, tuple[float, float]]:
+    """Zero point of every night over all stars, found minus injected, and its error, m/s."""
+    night = np.concatenate([one.night for one in stars.values()])
+    residual = np.concatenate([one.residual for one in stars.values()])
+    weight = np.concatenate([one.found.error for one in stars.values()]) ** -2
+    return {
+        str(name): (
+            float(np.average(residual[night == name], weights=weight[night == name])),
+            float(weight[night == name].sum() ** -0.5),
+        )
+        for name in np.unique(night)
+    }
+
+
+def report(root: Path) -> list[str]:
+    """Figures of a reduced campaign, as lines."""
+    stars = recovered(root)
+    lines = []
+    for name, one in stars.items():
+        rms = float(one.residual.std(ddof=1))
+        lines.append(
+            f"{name}: {one.residual.size} frames in {np.unique(one.night).size} nights, rms {rms:.1f} m/s, "
+            f"errors {one.found.predicted:.1f} m/s, ratio {rms / one.found.predicted:.2f}"
+        )
+        if np.ptp(one.injected) > 0.0:
+            best, true = orbit(one.found), one.expected
+            lines.append(
+                f"  period {best.period:.3f} +- {best.period_error:.3f} d ({true.period:.3f}), amplitude "
+                f"{best.amplitude:.1f} +- {best.amplitude_error:.1f} m/s ({true.amplitude:.1f}), rms about "
+                f"the orbit {best.rms:.1f} m/s"
+            )
+        slope, sigma = slope_with_berv(Season(one.found.days, one.found.berv, one.residual, one.found.error))
+        low, high = one.found.berv.min(), one.found.berv.max()
+        lines.append(
+            f"  {slope:+.1f} +- {sigma:.1f} m/s at {BERV_KMS:g} km/s of BERV ({low:+.1f} .. {high:+.1f} km/s)"
+        )
+    zero = nightly(stars)
+    chi2 = sum((v / e) ** 2 for v, e in zero.values())
+    lines.append(f"zero points of {len(zero)} nights, chi-square {chi2:.1f}:")
+    lines += [f"  {name} {value:+6.1f} +- {error:.1f} m/s" for name, (value, error) in zero.items()]
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(report(Path(sys.argv[1]))))

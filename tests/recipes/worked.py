@@ -102,11 +102,11 @@ class Archive:
         """Run ``apero-dask``."""
         return self.command("apero_dask.cli.tools", *words, "--data", self.path)
 
-    def simulate(self, *options: object) -> Answer:
-        """Write what is missing of the campaign."""
+    def simulate(self, campaign: str = "worked") -> Answer:
+        """Write what is missing of a campaign."""
         return self.command(
-            "apero_dask.cli.tools", "simulate", "--campaign", "worked", "--instrument", MINI.name, "--out",
-            self.path, "--no-truth-images", *options,
+            "apero_dask.cli.tools", "simulate", "--campaign", campaign, "--instrument", MINI.name, "--out",
+            self.path, "--no-truth-images",
         )  # fmt: skip
 
     def recipe(self, name: str, *words: object) -> Answer:
@@ -175,9 +175,9 @@ class Archive:
         path.write_bytes(content)
 
 
-def simulated(place: Path) -> Archive:
-    """The campaign with pixels below a folder, linked if it has been made before."""
-    given = os.environ.get(GIVEN)
+def simulated(place: Path, campaign: str = "worked", variable: str = GIVEN) -> Archive:
+    """A campaign with pixels below a folder, linked if the variable names one that has been made before."""
+    given = os.environ.get(variable)
     if given:
         for name in ("raw", "truth", "assets"):
             shutil.copytree(
@@ -185,6 +185,6 @@ def simulated(place: Path) -> Archive:
             )
         return Archive(place)
     archive = Archive(place)
-    made = archive.simulate()
+    made = archive.simulate(campaign)
     assert made.status == 0, made.output
     return archive
