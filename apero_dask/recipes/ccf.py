@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.declare import Argument, Group, Makes, Option, Recipe, Resources, Select, register
 from apero_dask.recipes.options import BLAZE, GENERAL
+from apero_dask.recipes.sky_absorption import READS
 from apero_dask.recipes.tellu_make import STAR_TYPES
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ CAL_CCF = register(
             BLAZE,
         ),
         resources=Resources(memory_gb=0.5, seconds=3.0),
-        reads=("masks/*",),
+        reads=("masks/*", *READS),
         stratum=10,
         body=cal_ccf,
     )

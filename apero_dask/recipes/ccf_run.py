@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from apero_dask.core.errors import DataError
-from apero_dask.recipes import ccf_drift
+from apero_dask.recipes import ccf_air, ccf_drift
 from apero_dask.recipes.ccf import FP_MASK
+from apero_dask.recipes.ccf_air import usual_transmission
 from apero_dask.recipes.ccf_lines import LARGEST_BERV, LEAST_BLAZE, expected_light
 from apero_dask.recipes.ccf_products import drift_products, velocity_products
 from apero_dask.recipes.ccf_velocity import FAST_KMS, StarVelocity, star_velocity
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from apero_dask.io.fits import FitsFile
 
 LEAST_TRANSMISSION = 0.5
-"""Pixels the atmosphere left less of hold more of it than of the star (reference)."""
+"""Pixels the atmosphere left less of, in this frame or in usual air, hold more of it than of the star."""
 UNKNOWN_RV = 999.0
 """Header velocities from here on stand for unknown: the object form writes 1000, old tables 999.9."""
 FWHM_RANGE = (3.0, 100.0)
@@ -58,15 +59,20 @@ def correlate_frame(ctx: RecipeContext) -> None:
     if not np.isfinite(flux).any():
         raise DataError(f"{file.path}: no pixel holds a value; look at the extraction of the frame.")
     absorption = absorption_of(file)
+    berv = berv_of(file)
+    wave = wave_map(ctx, "WAVE", fibre).image()
+    shown = flux
     if absorption is not None:
         with np.errstate(invalid="ignore"):
             flux = np.where(absorption < LEAST_TRANSMISSION, np.nan, flux)
-    berv = berv_of(file)
-    wave = wave_map(ctx, "WAVE", fibre).image()
+        # Holes of usual air are holes of every frame, so that frames of a star share their lines.
+        shown = np.where(usual_transmission(ctx, wave) < LEAST_TRANSMISSION, np.nan, flux)
+        ctx.parameter("USUAL_WATER", ccf_air.WATER, description="exponent of the water of usual air")
+        ctx.parameter("USUAL_DRY", ccf_air.DRY, description="exponent of its dry gases")
     mask = mask_of(ctx)
     check_coverage(mask, wave)
     shared = shared_noise(file)
-    light = expected_light(flux, variance / shared, blaze_of(ctx, fibre, flux.shape), wave)
+    light = expected_light(shown, variance / shared, blaze_of(ctx, fibre, flux.shape), wave)
     found = star_velocity(
         light,
         mask,

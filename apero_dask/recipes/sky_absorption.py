@@ -107,16 +107,21 @@ def load_absorption(ctx: RecipeContext) -> Absorption:
     DataError
         The file cannot be used.
     """
-    path = absorption_file(ctx.trees.assets)
-    key = "built-in"
-    if path is not None:
-        status = path.stat()
-        key = f"{path} {status.st_size} {status.st_mtime_ns}"
+    path, key = absorption_file(ctx.trees.assets), absorption_key(ctx.trees.assets)
     found: Absorption = ctx.cached(
         f"absorption {ctx.instrument.name} {key}",
         lambda: read_absorption(path, *_range_of(ctx.instrument.table("wave"))),
     )
     return found
+
+
+def absorption_key(assets: Path) -> str:
+    """Text that changes with the table that is used."""
+    path = absorption_file(assets)
+    if path is None:
+        return "built-in"
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def absorption_file(assets: Path) -> Path | None:

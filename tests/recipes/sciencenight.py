@@ -104,14 +104,19 @@ class Root:
         return write(self.path / "reduced" / NIGHT / name, header, *extensions)
 
     def exposure(
-        self, identifier: str, shown: Star, noise: int | None = None, **cards: object
+        self,
+        identifier: str,
+        shown: Star,
+        noise: int | None = None,
+        recon: np.ndarray | None = None,
+        **cards: object,
     ) -> tuple[str, str]:
-        """Write spectra of both fibres of an exposure."""
+        """Write spectra of both fibres of an exposure; with the transmission that was taken off."""
         flux = shown.flux if noise is None else shown.exposed(noise)
         variance_c = 1.2 * shown.comb + 900.0
         header = {"BERV": shown.spec.berv_kms, "BJD": 2458386.75} | cards
         return (
-            self.spectrum(identifier, flux, shown.variance, **header),
+            self.spectrum(identifier, flux, shown.variance, recon=recon, **header),
             self.spectrum(identifier, shown.comb, variance_c, kind="E2DSFF", fibre="C", **header),
         )
 
