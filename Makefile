@@ -4,12 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test test-slow accuracy lint types bench bench-recipes bench-frame clean
-.PHONY: help demo season test test-slow accuracy lint types bench bench-recipes clean
+.PHONY: help demo season test test-slow accuracy lint types bench bench-recipes bench-frame clean
 
 help:
 	@echo "make demo       simulate a small campaign and reduce it (under 5 minutes)"
-	@echo "make season     twenty nights of a planet and of a constant star (half an hour and 20 GB; SEASON=)"
+	@echo "make season     twenty nights of a planet and of a constant star (half an hour and 30 GB; SEASON=)"
 	@echo "make test       install and run the tests"
 	@echo "make test-slow  full-size and long checks"
 	@echo "make accuracy   reduce a full-size night and compare it with its truth (an hour; NIGHT=, RAW=)"

@@ -1,6 +1,6 @@
 """A season from raw frames to velocities through the command line: the orbit is found, a constant star stays.
 
-About 35 CPU minutes and 20 GB; ``APERO_SEASON`` names a folder that holds the frames already (``apero-dask
+About 25 CPU minutes and 30 GB; ``APERO_SEASON`` names a folder that holds the frames already (``apero-dask
 simulate --campaign season --no-truth-images --out FOLDER``).
 """
 
