@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import re
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from apero_dask.recipes.line_mask import builtin_mask
 from tests.planner.test_counts import CALIB, MASTER, SCIENCE, SEQUENCES, TELLU
 from tests.recipes.productchecks import check_product, resolver
 from tests.recipes.runs import MINI
-from tests.recipes.worked import MODELS, NIGHTS, RUN_FILES, Answer, Archive, simulated
+from tests.recipes.worked import MODELS, NIGHTS, RUN_FILES, Answer, Archive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -27,29 +26,6 @@ NIGHT_RUNS = sum(CALIB.values()) + sum(TELLU.values()) + sum(SCIENCE.values())
 UP_TO_MASTER = ("PP", *MASTER)
 """Steps to skip where the fate of all night steps is judged."""
 MASK = "masque_Oct19_Vrp9_Berv33.mas"
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    return simulated(tmp_path_factory.mktemp("worked"))
-
-
-@pytest.fixture(scope="module")
-def first(archive: Archive) -> Answer:
-    """The limited sequence on the untouched archive."""
-    return archive.run_file("limited_seq")
-
-
-@pytest.fixture(scope="module")
-def reduced(archive: Archive, first: Answer) -> Archive:
-    assert first.status == 0, first.output
-    return archive
-
-
-@pytest.fixture
-def copied(reduced: Archive, tmp_path: Path) -> Archive:
-    """A copy of the reduced archive to spoil."""
-    return reduced.copy(tmp_path / "copy")
 
 
 def rejected(archive: Archive, identifier: str) -> None:
@@ -65,7 +41,10 @@ def rejected(archive: Archive, identifier: str) -> None:
 def test_limited_sequence(first: Answer) -> None:
     """Every run of the table is planned and ends with a product that passed."""
     assert first.status == 0, first.output
-    assert first.table() == {short: {"DONE": n} for short, n in LIMITED.items()}
+    assert first.counts() == LIMITED
+    if first.counts("SKIPPED_EXISTS"):
+        pytest.skip("APERO_WORKED names a reduced archive: nothing was executed here")
+    assert first.counts("DONE") == LIMITED
     said = re.findall(r"[EWI]-[A-Z-]+", first.output)
     # No telescope darks in the third night, and five hot stars in all.
     assert set(said) == {"W-NO-RUNS", "W-CALIB-FALLBACK", "W-FEW-TRANS"}

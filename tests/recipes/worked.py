@@ -1,7 +1,8 @@
 """The campaign of three nights with pixels, reduced through the command line by the real recipes.
 
 ``APERO_WORKED`` names a folder that holds it already (``apero-dask simulate --campaign worked --instrument
-SPIROU_MINI --no-truth-images --out FOLDER``); its files are linked, never changed.
+SPIROU_MINI --no-truth-images --out FOLDER``), reduced by ``limited_seq`` or not; its files are linked, never
+changed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from apero_dask.simulator.spec import FrameSpec
 from tests.recipes.runs import MINI, Bench
@@ -163,21 +166,40 @@ class Archive:
         self.bench.write(spec)
         self.edit(spec, OBSERVER="Second")
 
-    def edit(self, spec: FrameSpec, **cards: str) -> None:
-        """Replace texts in the primary header of a raw frame."""
+    def damage(self, spec: FrameSpec, start: int, stop: int) -> None:
+        """Lose rows ``start`` to ``stop`` of the calibrated frame in a raw frame: they are no numbers."""
+        planes = [plane.copy() for plane in self.bench.record(spec).planes]
+        # Rows of a calibrated frame are columns of the raw one, counted from the other end.
+        columns = MINI.raw_columns - 1 - MINI.y0 - np.arange(start, stop)
+        for plane in planes[:3]:
+            plane[:, columns] = np.nan
+        self.raw(spec).unlink()
+        self.bench.write(spec, planes)
+        self.edit(spec, OBSERVER="Second")
+
+    def edit(self, spec: FrameSpec, **cards: str | float) -> None:
+        """Replace values in the primary header of a raw frame."""
         path = self.raw(spec)
         content = path.read_bytes()
         for keyword, value in cards.items():
             at = content.index(f"{keyword:8s}= ".encode())
             assert at % 80 == 0
-            content = content[:at] + f"{keyword:8s}= '{value:8s}'".ljust(80).encode() + content[at + 80 :]
+            said = f"'{value:8s}'" if isinstance(value, str) else f"{value:>20}"
+            content = content[:at] + f"{keyword:8s}= {said}".ljust(80).encode() + content[at + 80 :]
         path.unlink()
         path.write_bytes(content)
 
 
-def simulated(place: Path, campaign: str = "worked", variable: str = GIVEN) -> Archive:
-    """A campaign with pixels below a folder, linked if the variable names one that has been made before."""
+def simulated(
+    place: Path, campaign: str = "worked", variable: str = GIVEN, products: bool = False
+) -> Archive:
+    """A campaign with pixels below a folder, linked if the variable names one that has been made before.
+
+    ``products``: with what has been reduced of it.
+    """
     given = os.environ.get(variable)
+    if given and products:
+        return Archive(Path(given)).copy(place)
     if given:
         for name in ("raw", "truth", "assets"):
             shutil.copytree(
