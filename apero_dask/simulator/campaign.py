@@ -157,7 +157,9 @@ def _true_stars(
         star = exposure.star
         if star is None or star.target.kind == "sky" or star.target.name in stars:
             continue
-        if star.target.kind == "mdwarf" and star.target.name == (science := science or star.target.name):
+        if star.target.kind == "mdwarf":
+            science = science or star.target.name
+        if star.target.name == science:
             given = {key: getattr(config, key) for key in _ORBIT_KEYS}
             orbit = replace(
                 programme.orbit or star.orbit, **{k: v for k, v in given.items() if v is not None}
