@@ -13,7 +13,7 @@ help:
 	@echo "make test-slow  full-size and long checks"
 	@echo "make accuracy   reduce a full-size night and compare it with its truth (an hour; NIGHT=, RAW=)"
 	@echo "make lint types check style and types"
-	@echo "make bench      benchmarks of planner, index, simulator and kernels"
+	@echo "make bench      benchmarks of planner, index, simulator, kernels, velocities and templates"
 	@echo "make bench-recipes  time whole recipes on a full-size night (an hour and 20 GB; BENCH_NIGHT=)"
 	@echo "make bench-frame  time one science frame, raw to velocities, on the night of make accuracy (NIGHT=)"
 
@@ -60,6 +60,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_simulator.py
 	$(BIN)/python benchmarks/bench_kernels.py
 	$(BIN)/python benchmarks/bench_threads.py
+	$(BIN)/python benchmarks/bench_science.py
 
 BENCH_NIGHT ?= bench-night
 bench-recipes: $(STAMP)

@@ -81,6 +81,8 @@ def time_template(frames: int, folder: Path | None) -> None:
     from apero_dask.recipes.context import run_recipe
 
     i = instrument("SPIROU")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name)
         work = _frames(root, i, frames)
