@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,10 @@ def reduced(archive: Archive, first: Answer) -> Archive:
 
 
 @pytest.fixture
-def copied(reduced: Archive, tmp_path: Path) -> Archive:
-    """A copy of the reduced archive to spoil."""
-    return reduced.copy(tmp_path / "copy")
+def copied(reduced: Archive, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Archive]:
+    """A copy of the reduced archive to spoil; it stays for inspection if the test fails."""
+    failed = request.session.testsfailed
+    yield reduced.copy(tmp_path / "copy")
+    # What twenty tests make anew would fill 25 GB.
+    if request.session.testsfailed == failed:
+        shutil.rmtree(tmp_path / "copy")
