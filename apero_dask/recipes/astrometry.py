@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from apero_dask.io.assets import OBJECTS_FILE, ObjectTable, read_objects
 from apero_dask.recipes.barycentre import Star
+from apero_dask.recipes.sharing import file_key
 
 if TYPE_CHECKING:
     from apero_dask.recipes.context import RecipeContext
@@ -59,10 +60,9 @@ def object_table(ctx: RecipeContext) -> ObjectTable:
     """Object table of the assets, shared by the runs of a process; empty without file."""
     path = ctx.trees.assets / OBJECTS_FILE
     try:
-        status = path.stat()
+        key = f"objects {file_key(path)}"
     except FileNotFoundError:
         return ObjectTable()
-    key = f"objects {path} {status.st_size} {status.st_mtime_ns}"
     table: ObjectTable = ctx.cached(key, lambda: read_objects(path))
     return table
 

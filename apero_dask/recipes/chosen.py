@@ -16,6 +16,7 @@ from apero_dask.instruments import Instrument
 from apero_dask.io.markers import absolute
 from apero_dask.io.provenance import file_for, serves
 from apero_dask.io.trees import TREES, Trees
+from apero_dask.recipes.sharing import file_key
 
 GIVEN = "file:"
 """Source of a calibration that the user named on the command line."""
@@ -59,9 +60,7 @@ def find_calibration(
         return None
     if calibration.source.startswith(GIVEN):
         path = _of_fibre(_given(work, recipe, trees, kind, calibration), fibre, instrument)
-        status = path.stat()
-        key = f"{calibration.source} {path} {status.st_size} {status.st_mtime_ns}"
-        return Chosen(kind, fibre, path, key, calibration)
+        return Chosen(kind, fibre, path, f"{calibration.source} {file_key(path)}", calibration)
     if not calibration.files:
         return Chosen(calibration.source.partition(":")[2], fibre, None, calibration.source, calibration)
     file = _file(recipe, calibration, (kind, *select.fallback), fibre, instrument)

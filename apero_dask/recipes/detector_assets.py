@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from apero_dask.core.errors import DataError
 from apero_dask.instruments import Instrument
 from apero_dask.recipes.context import RecipeContext
+from apero_dask.recipes.sharing import file_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,10 +99,9 @@ def load_assets(ctx: RecipeContext, wanted: Collection[str] = EVERYTHING) -> Det
     """
     path = assets_path(ctx.trees.assets, ctx.instrument)
     try:
-        status = path.stat()
+        key = f"detector {file_key(path)} {' '.join(sorted(wanted))}"
     except FileNotFoundError:
         return DetectorAssets()
-    key = f"detector {path} {status.st_size} {status.st_mtime_ns} {' '.join(sorted(wanted))}"
     loaded: DetectorAssets = ctx.cached(key, lambda: read_assets(path, ctx.instrument, wanted))
     return loaded
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
 from apero_dask.recipes.ccf import BUILTIN_MASK, DEFAULT_MASK
+from apero_dask.recipes.sharing import file_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,9 +119,7 @@ def mask_of(ctx: RecipeContext) -> LineMask:
             f"Mask {asked} is not there (looked in {path.parent}); copy it there or correct --mask."
         )
     if path.is_file():
-        status = path.stat()
-        key = f"mask {path} {status.st_size} {status.st_mtime_ns}"
-        mask: LineMask = ctx.cached(key, lambda: read_mask(path))
+        mask: LineMask = ctx.cached(f"mask {file_key(path)}", lambda: read_mask(path))
     else:
         ctx.log.info("%s is not in %s: the built-in mask %s is used", DEFAULT_MASK, folder, BUILTIN_MASK)
         mask = ctx.cached(f"mask {BUILTIN_MASK}", builtin_mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -12,6 +13,18 @@ class Cache(Protocol):
     def get(self, key: str, loader: Callable[[], Any]) -> Any:
         """Value kept under ``key``, or the result of ``loader``."""
         ...
+
+
+def file_key(path: Path) -> str:
+    """Text that changes when the file is replaced, for the keys of what was read from it.
+
+    Raises
+    ------
+    OSError
+        The file is not there or cannot be reached.
+    """
+    status = path.stat()
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 class OfOneRun:

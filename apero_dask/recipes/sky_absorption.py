@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.recipes.sharing import file_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,10 +119,7 @@ def load_absorption(ctx: RecipeContext) -> Absorption:
 def absorption_key(assets: Path) -> str:
     """Text that changes with the table that is used."""
     path = absorption_file(assets)
-    if path is None:
-        return "built-in"
-    status = path.stat()
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
+    return "built-in" if path is None else file_key(path)
 
 
 def absorption_file(assets: Path) -> Path | None:

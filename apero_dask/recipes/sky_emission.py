@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apero_dask.core.errors import DataError
+from apero_dask.recipes.sharing import file_key
 from apero_dask.recipes.sky_components import SkyComponents, components_of_image, components_of_table
 
 if TYPE_CHECKING:
@@ -97,10 +98,7 @@ def load_sky(ctx: RecipeContext) -> SkyLines | SkyComponents:
 def sky_key(ctx: RecipeContext) -> str:
     """Changes with the file that is used."""
     path = sky_file(ctx.trees.assets)
-    if path is None:
-        return "built-in"
-    status = path.stat()
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
+    return "built-in" if path is None else file_key(path)
 
 
 def read_sky(path: Path | None, shape: tuple[int, int]) -> SkyLines | SkyComponents:
